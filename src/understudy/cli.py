@@ -1,0 +1,201 @@
+"""The commands. Each is a thin skin over a function of the package; results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from understudy.errors import UnderstudyError
+
+app = typer.Typer(
+    name="understudy",
+    help="Train a small model to do a big model's job.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
+Changes = Annotated[list[str], typer.Option("--set", help="Change a key: --set student.steps=100. May be repeated.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read at most this many rows of every split.")]
+Folder = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/<name>]", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    changes: Changes = [],  # noqa: B006  typer wants a list
+    limit: Limit = None,
+    folder: Folder = None,
+    dry_run: Annotated[int, typer.Option(min=0, help="Print this many rendered prompts an arm and spend nothing.")] = 0,
+    json: Json = False,
+) -> None:
+    """Run a study; the same command goes on where a stopped one left off."""
+    if dry_run:
+        from understudy.rehearsal import rehearse
+
+        _print_rehearsal(rehearse(study, prompts=dry_run, changes=changes, limit=limit, watch=_watch()), json)
+        return
+    from understudy.spine import run
+
+    with _watching() as watch:
+        report = run(study, folder=folder, changes=changes, limit=limit, watch=watch)
+    _print_report(report, json)
+
+
+@app.command()
+def estimate(study: StudyFile, changes: Changes = [], limit: Limit = None, json: Json = False) -> None:  # noqa: B006
+    """Say how many requests, tokens and how much money a study would take, before a cent is spent."""
+    from understudy.rehearsal import rehearse
+
+    _print_estimate(rehearse(study, prompts=0, changes=changes, limit=limit, watch=_watch()), json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)], json: Json = False
+) -> None:
+    """Print the report of a finished run."""
+    from understudy.report import read_report
+
+    _print_report(read_report(folder), json)
+
+
+@app.command()
+def explain(
+    folder: Annotated[Path, typer.Argument(help="The run folder.", show_default=False)],
+    id: Annotated[str, typer.Argument(help="A row's id, as it stands in the steps' files.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Tell how one training row came about: source, prompt, reply, steps, row."""
+    from understudy.provenance import explain, tell
+
+    history = explain(folder, id)
+    _out(_dumps(history) if json else tell(history))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="The model's folder.", show_default=False)],
+    text: Annotated[list[str] | None, typer.Argument(help="Texts; without any, one a line is read from stdin.")] = None,
+    json: Json = False,
+) -> None:
+    """Let a trained student answer: a line a text."""
+    from understudy.students import load_model
+
+    inputs = iter(text) if text else (line.rstrip("\n") for line in sys.stdin)
+    for answer in load_model(model).predict(inputs):
+        output = answer.output if isinstance(answer.output, str) else ", ".join(answer.output or ())
+        _out(_dumps({"output": answer.output, "scores": dict(answer.scores)}, indent=False) if json else output)
+
+
+@app.command()
+def recipes(json: Json = False) -> None:
+    """List the recipes: what each needs, gives and how it is set."""
+    from understudy.recipes import describe
+
+    described = describe()
+    if json:
+        _out(_dumps(described))
+        return
+    for one in described:
+        _out(f"{one['name']}: {one['summary']}")
+        _out(f"  needs {', '.join(one['needs']) or 'nothing'}; gives {', '.join(one['gives']) or 'nothing new'}")
+        for setting in one["settings"]:
+            _out(f"  {setting['name']} = {setting['default']}    {setting['help']}")
+
+
+@app.command()
+def doctor(
+    study: Annotated[Path | None, typer.Argument(help="A study file, to check its teacher and data too.")] = None,
+    json: Json = False,
+) -> None:
+    """Check what is installed, reachable and missing."""
+    from understudy.doctor import examine
+
+    checks = examine(study)
+    if json:
+        _out(_dumps([check.__dict__ for check in checks]))
+    else:
+        for check in checks:
+            _out(f"{'ok     ' if check.ok else 'missing'}  {check.what}: {check.found}")
+    if any(check.needed and not check.ok for check in checks):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """The entry point: errors of ours are one line on stderr, Ctrl-C says how to go on."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except UnderstudyError as error:
+        _err(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _err("stopped; everything finished is kept: run the same command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.exceptions.Abort):
+            _err("stopped; everything finished is kept: run the same command to go on")
+            sys.exit(130)
+        if isinstance(error, click.ClickException):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+def _watch() -> Any:
+    from understudy.console import watch
+
+    return watch()
+
+
+@contextmanager
+def _watching() -> Iterator[Any]:
+    with _watch() as watching:
+        yield watching
+
+
+def _print_report(report: dict[str, Any], json: bool) -> None:
+    if json:
+        _out(_dumps(report))
+        return
+    from rich.console import Console
+
+    from understudy.report import terminal_table
+
+    Console().print(terminal_table(report))
+    if folder := report.get("folder"):
+        _err(f"the whole report: {folder}/REPORT.md")
+
+
+def _print_rehearsal(rehearsal: Any, json: bool) -> None: ...
+
+
+def _print_estimate(rehearsal: Any, json: bool) -> None: ...
+
+
+def _dumps(value: Any, indent: bool = True) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0, default=str).decode()
+
+
+def _out(text: str) -> None:
+    typer.echo(text)
+
+
+def _err(text: str) -> None:
+    typer.echo(text, err=True)

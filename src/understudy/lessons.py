@@ -1,0 +1,170 @@
+"""From a study to what its students learn from: the splits, then each arm's chain, step by step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from understudy.curate import TestSplit, keep_out
+from understudy.errors import SettingsError, UnderstudyError
+from understudy.progress import Watch
+from understudy.prompts import load_prompt
+from understudy.recipes import Given, open_recipe
+from understudy.records import Row, digest
+from understudy.settings import Settings
+from understudy.sources import Source, content_hash, labels_in, load, selection
+from understudy.study import Arm, Study
+from understudy.task import Task
+from understudy.teachers import Ledger, Teacher, TeacherSettings, open_teacher
+from understudy.workspace import Rows, Workspace
+
+ROWS_BETWEEN_WORDS = 20
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What one arm's student learns from, and the steps that led there, the source's first."""
+
+    arm: Arm
+    steps: tuple[Rows, ...]
+
+    @property
+    def rows(self) -> Rows:
+        return self.steps[-1]
+
+
+def with_labels(study: Study) -> Study:
+    """The study with the labels that it left out: the distinct answers of its train file."""
+    task = study.task
+    if task.labels or task.kind not in ("classification", "multilabel"):
+        return study
+    if task.train is None:
+        raise SettingsError(f"task.labels: required for kind: {task.kind} where there is no task.train; list them")
+    labels = labels_in(task.train, task)
+    if len(labels) < 2:
+        raise SettingsError(f"task.labels: the train file holds {len(labels)} different answers; list all labels")
+    return study.model_copy(update={"task": task.model_copy(update={"labels": {name: name for name in labels}})})
+
+
+def load_test(workspace: Workspace, study: Study) -> Rows:
+    """The locked test split, as the workspace keeps it.
+
+    Raises:
+        WorkspaceError: the folder's results were measured on another test split.
+    """
+    source, task = study.task.test, study.task
+    rows = workspace.step(_source_key(source, task, "test"), "test", lambda: load(source, task, "test"))
+    workspace.fix_test_split(rows)
+    return rows
+
+
+class Classroom:
+    """Makes the lessons of every arm; owns the teachers that the arms share. A context manager.
+
+    Args:
+        render_only: teachers only render and count: for ``estimate`` and ``--dry-run``.
+    """
+
+    def __init__(
+        self, workspace: Workspace, study: Study, test: Rows, ledger: Ledger, watch: Watch, *, render_only: bool = False
+    ) -> None:
+        self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
+        self.test_key, self.test = test.key, TestSplit(test)
+        self.render_only = render_only
+        self.teachers: dict[str, Teacher] = {}
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Classroom:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for teacher in self.teachers.values():
+            teacher.close()
+
+    def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
+        """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
+        for arm in arms:
+            if arm.teacher and any(open_recipe(name).asks for name, _ in arm.chain):
+                self._open(arm.teacher)
+        with ThreadPoolExecutor(max_workers=16, thread_name_prefix="arm") as pool:
+            futures = [pool.submit(self._chain, arm) for arm in arms]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:  # the first failure, or Ctrl-C, ends the other arms too
+                self._stop.set()
+                for teacher in self.teachers.values():
+                    teacher.close()
+                raise
+        return [future.result() for future in futures]
+
+    def _chain(self, arm: Arm) -> Lessons:
+        train = self._source(arm.task.train, arm.task, "train")
+        unlabelled = self._source(arm.task.unlabelled, unanswered(arm.task), "unlabelled")
+        steps = [train]
+        for name, settings in arm.chain:
+            steps.append(self._step(arm, name, settings, steps[-1], train, unlabelled))
+        return Lessons(arm, tuple(steps))
+
+    def _source(self, source: Source | None, task: Task, split: str) -> Rows:
+        if source is None:
+            return self.workspace.step("none", f"no {split} rows", lambda: iter(()))
+        key = digest(_source_key(source, task, split), self.test_key)
+        rows = self._watched(keep_out(load(source, task, split), self.test, split), f"read {split}")
+        return self.workspace.step(key, split, lambda: rows)
+
+    def _step(self, arm: Arm, name: str, settings: Settings, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
+        recipe = open_recipe(name)
+        teacher = self._open(arm.teacher).metered() if recipe.asks and arm.teacher else None
+        prompts = [load_prompt(prompt).text for prompt in recipe.prompts]
+        task = arm.task
+        key = digest(
+            *(name, settings.canonical(), teacher.identity if teacher else ""),
+            *(task.instruction, task.kind, *task.label_names, *prompts),
+            *(incoming.key, train.key, unlabelled.key, self.test_key),
+            *(["rendered"] if self.render_only else []),
+        )
+        given = Given(task, cast(Teacher, teacher), train, unlabelled)
+
+        def rows() -> Iterator[Row]:
+            made = recipe.make(incoming, given, settings)
+            return self._watched(keep_out(made, self.test, name), f"{arm.name}: {name}")
+
+        def about() -> dict[str, object]:
+            return {
+                "settings": settings.model_dump(mode="json"),
+                "teacher": asdict(teacher.usage()) if teacher else None,
+            }
+
+        return self.workspace.step(key, name, rows, incoming=incoming, about=about)
+
+    def _open(self, settings: TeacherSettings) -> Teacher:
+        key = settings.canonical()
+        if key not in self.teachers:
+            self.teachers[key] = open_teacher(
+                settings, self.ledger, budget=self.study.budget, render_only=self.render_only
+            )
+        return self.teachers[key]
+
+    def _watched(self, rows: Iterable[Row], name: str) -> Iterator[Row]:
+        done = 0
+        for done, row in enumerate(rows, start=1):
+            if self._stop.is_set():
+                raise UnderstudyError("stopped because another arm failed")
+            if done % ROWS_BETWEEN_WORDS == 0:
+                self.watch.step(name, done, None)
+            yield row
+        self.watch.step(name, done, done)
+
+
+def unanswered(task: Task) -> Task:
+    """The task for rows whose answer, if they have one, must not be seen."""
+    return task.model_copy(update={"fields": task.fields.model_copy(update={"target": None, "rationale": None})})
+
+
+def _source_key(source: Source, task: Task, split: str) -> str:
+    labels = repr(sorted((task.labels or {}).items()))
+    return digest(split, content_hash(source), selection(source), task.kind, task.fields.canonical(), labels)

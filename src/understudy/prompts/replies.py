@@ -1,0 +1,74 @@
+"""Reading what a teacher wrote: labels, final answers, JSON lists. Each raises ParseError with a counted reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.errors import ParseError
+from understudy.records import normalise
+
+_ANSWER = re.compile(r"^[\W_]*answer[\W_]*:[*_\s]*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+_FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
+
+
+def read_label(text: str, labels: Sequence[str]) -> str:
+    """The one label that ``text`` is, whatever its case, quotes, hyphens or underscores.
+
+    Raises:
+        ParseError: ``not_a_label``.
+    """
+    by_name = {normalise(label.replace("_", " ")): label for label in labels}
+    found = by_name.get(normalise(text.replace("_", " ")))
+    if found is None:
+        raise ParseError("not_a_label", f"{_short(text)} is none of the {len(labels)} labels")
+    return found
+
+
+def read_labels(text: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels in a comma-separated list, in the task's order.
+
+    Raises:
+        ParseError: ``not_a_label`` if one of them is none, or there is none.
+    """
+    found = {read_label(part, labels) for part in re.split(r"[,;\n]", text) if part.strip()}
+    if not found:
+        raise ParseError("not_a_label", "the reply names no label")
+    return tuple(label for label in labels if label in found)
+
+
+def split_answer(text: str) -> tuple[str, str]:
+    """Reasoning and answer of a reply that ends in a line ``Answer: ...``.
+
+    Raises:
+        ParseError: ``no_answer`` where there is no such line.
+    """
+    matches = list(_ANSWER.finditer(text))
+    if not matches:
+        raise ParseError("no_answer", f"no line starts with 'Answer:' in {_short(text)}")
+    last = matches[-1]
+    return text[: last.start()].strip(), last[1].strip(" *_")
+
+
+def read_json_list(text: str) -> list[Any]:
+    """The JSON list in a reply, with or without a code fence and prose around it.
+
+    Raises:
+        ParseError: ``not_json`` or ``not_a_list``.
+    """
+    fenced = _FENCE.search(text)
+    body = fenced[1] if fenced else text
+    start, end = body.find("["), body.rfind("]")
+    if start < 0 or end < start:
+        raise ParseError("not_a_list", f"no JSON list in {_short(text)}")
+    try:
+        return json.loads(body[start : end + 1])
+    except json.JSONDecodeError as error:
+        raise ParseError("not_json", f"{error} in {_short(text)}") from None
+
+
+def _short(text: str, width: int = 60) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= width else text[: width - 1] + "…")

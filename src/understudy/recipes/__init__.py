@@ -1,0 +1,113 @@
+"""Recipes: generators that turn examples into better lessons. One file each; none imports another."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from understudy.errors import SettingsError
+from understudy.records import Example, Row
+from understudy.settings import Settings, did_you_mean, validate
+from understudy.task import Task
+
+if TYPE_CHECKING:
+    from understudy.teachers import Teacher
+
+RECIPES = {
+    "gold": "understudy.recipes.gold",
+    "answers": "understudy.recipes.answers",
+    "direct": "understudy.recipes.direct",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a recipe works with beside the examples that flow through it."""
+
+    task: Task
+    teacher: Teacher
+    """Absent for a recipe that does not ask."""
+    train: Iterable[Example]
+    """The gold rows; may be read several times."""
+    unlabelled: Iterable[Example]
+    """Rows without an answer; may be read several times."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as the chain sees it.
+
+    ``make(examples, given, settings)`` yields the examples it passes on, those it made, and Dropped ones. ``needs``
+    and what ``gives(settings)`` returns are words out of input, target, rationale, choices, unlabelled, train, and the
+    papers' names of notes; a chain in which a need is not met is refused before anything is spent.
+    """
+
+    make: Callable[[Iterable[Example], Given, Any], Iterator[Row]]
+    settings: type[Settings]
+    summary: str
+    needs: frozenset[str] = frozenset()
+    gives: Callable[[Any], frozenset[str]] = lambda settings: frozenset()
+    prompts: tuple[str, ...] = ()
+    """The prompt files it renders; a change of one makes its steps anew."""
+    asks: bool = True
+    """Whether it needs a teacher."""
+
+
+def open_recipe(name: str, where: str = "recipe") -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        SettingsError: there is none; the message lists the known ones.
+    """
+    if name not in RECIPES:
+        raise SettingsError(f"{where}: unknown recipe {name!r}. {did_you_mean(name, sorted(RECIPES))}")
+    return import_module(RECIPES[name]).RECIPE
+
+
+def recipe_settings(name: str, values: Mapping[str, Any], where: str) -> Settings:
+    """The recipe's settings built from plain values."""
+    return validate(open_recipe(name, where).settings, dict(values), f"{where}.{name}")
+
+
+def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) -> dict[str | None, list[Example]]:
+    """At most ``count`` solved examples of each label, drawn in one pass; all under ``None`` for a task without labels."""
+    rng = random.Random(seed)
+    drawn: dict[str | None, list[tuple[float, Example]]] = {}
+    for example in train:
+        if example.target is None:
+            continue
+        answers = (example.target,) if isinstance(example.target, str) else example.target
+        for label in answers if task.label_names else (None,):
+            group = drawn.setdefault(label, [])
+            group.append((rng.random(), example))
+            group.sort(key=lambda pair: pair[0])
+            del group[count:]
+    return {label: [example for _, example in group] for label, group in drawn.items()}
+
+
+def draw_shots(train: Iterable[Example], task: Task, count: int, seed: int) -> list[Example]:
+    """``count`` solved examples, taken from each label in turn so that none is over-represented."""
+    groups = shots_by_label(train, task, count, seed).values()
+    turns = (group[turn] for turn in range(count) for group in groups if turn < len(group))
+    return list({example.id: example for example in turns}.values())[:count]
+
+
+def describe() -> list[dict[str, Any]]:
+    """Every recipe with what it does, needs and gives, and how it is set."""
+    described = []
+    for name in RECIPES:
+        recipe = open_recipe(name)
+        settings = [
+            {"name": key, "default": field.default, "help": field.description}
+            for key, field in recipe.settings.model_fields.items()
+        ]
+        gives = recipe.gives(recipe.settings())
+        described.append(
+            {"name": name, "summary": recipe.summary, "needs": sorted(recipe.needs), "gives": sorted(gives)}
+            | {"asks": recipe.asks, "settings": settings}
+        )
+    return described

@@ -1,0 +1,93 @@
+"""The records that flow through a study: an Example, or a Dropped one with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+Target: TypeAlias = "str | tuple[str, ...] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row was read: never a path of one machine."""
+
+    dataset: str  # "banking77/train": folder and stem of a file, or the hub's name
+    split: str  # the part of the study that it was read for: train, unlabelled, test
+    row: int  # counted from 0 in the file, before skip, limit and sample
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One row: what goes in, what should come out, and where it came from.
+
+    ``target`` is a string; a tuple is the labels of a multilabel row or the references of a generation row;
+    ``None`` is a row without an answer. ``notes`` holds further texts by the papers' names (``fundamentals``,
+    ``mistakes``, ``plan``). ``fields`` is the source row as it was read. ``parents`` are the ids of the rows that
+    this one was made of, ``replies`` the ledger keys of the teacher's replies that it holds.
+    """
+
+    id: str
+    input: str
+    target: Target = None
+    choices: tuple[str, ...] = ()
+    rationale: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    parents: tuple[str, ...] = ()
+    replies: tuple[str, ...] = ()
+
+    def replace(self, **changes: Any) -> Example:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def child(self, step: str, part: int | str | None = None, **changes: Any) -> Example:
+        """A new row made of this one: its id names the step, its parent is this row."""
+        name = f"{self.id}+{step}" if part is None else f"{self.id}+{step}.{part}"
+        return replace(self, id=name, parents=(self.id,), **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An example that is out: at which step, and why.
+
+    ``reason`` is a stable snake_case word that reports count; ``detail`` is for a person.
+    """
+
+    example: Example
+    step: str
+    reason: str
+    detail: str = ""
+
+
+Row: TypeAlias = "Example | Dropped"
+
+
+def normalise(text: str) -> str:
+    """Text as it is compared across splits: case-folded, every run of other than letters and digits one space.
+
+    Letters and digits of every script count (``str.isalnum``).
+    """
+    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
+
+
+def digest(*parts: str | bytes, size: int = 16) -> str:
+    """A hexadecimal BLAKE2b digest of ``size`` bytes over length-framed parts."""
+    h = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        h.update(len(raw).to_bytes(8, "little"))
+        h.update(raw)
+    return h.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model answered to one input: a label, a tuple of labels or a text, and a score in [0, 1] a label."""
+
+    output: Target
+    scores: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,26 @@
+"""The report as files in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from understudy.report.markdown import to_markdown
+from understudy.workspace.files import disk_errors, write_atomically
+
+
+def write_reports(folder: str | Path, report: Mapping[str, Any]) -> None:
+    """Write ``report.json`` and ``REPORT.md``, each whole or not at all. The same report gives the same bytes.
+
+    Raises:
+        OutOfSpace: the disk is full; an earlier report is still there.
+        WorkspaceError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    as_json = orjson.dumps(dict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    with disk_errors(folder):
+        write_atomically(folder / "report.json", as_json)
+        write_atomically(folder / "REPORT.md", to_markdown(report).encode())

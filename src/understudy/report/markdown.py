@@ -1,0 +1,91 @@
+"""``REPORT.md``: the report as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.report.tables import TextTable, comparison_table, metric_title, rows_table, score_table
+
+
+def to_markdown(report: Mapping[str, Any]) -> str:
+    """The whole of REPORT.md."""
+    study = report["study"]
+    parts = [
+        f"# {_line(study['name'])}",
+        f"> {_line(study['instruction'])}",
+        _setting(study),
+        _drawn(score_table(report)),
+        _reading_scores(report),
+        *_comparisons(report),
+        "## Rows",
+        "in + made = kept + joined + dropped.",
+        _drawn(rows_table(report)),
+    ]
+    if report["notes"]:
+        parts += ["## Notes", "\n".join(f"- {_line(note)}" for note in report["notes"])]
+    parts += _again(report)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setting(study: Mapping[str, Any]) -> str:
+    seeds = study["seeds"]
+    text = f"{study['test_rows']:,} test rows, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+    return f"{text} Equal for every arm: {_line(study['fair'])}" if study["fair"] else text
+
+
+def _reading_scores(report: Mapping[str, Any]) -> str:
+    text = (
+        "*Scores*: mean over the seeds with a 95 % bootstrap interval over rows and seeds. *Rows*: what a student "
+        "learned from. *Teacher requests* (and their tokens, where known) and *USD*: for those rows. *Student "
+        "tokens*: trained on, mean over the seeds."
+    )
+    if "label_saving" not in report:
+        return text
+    return (
+        f"{text} *Equal to gold rows*: how many gold rows the gold-only student needs for the same "
+        f"{metric_title(report['study']['metrics'][0])}, read off straight lines over log(rows) between the gold-only "
+        "arms, and how many times the arm's own gold rows that is."
+    )
+
+
+def _comparisons(report: Mapping[str, Any]) -> list[str]:
+    if not report["comparisons"]:
+        return []
+    parts = ["## Comparisons"]
+    for metric in report["study"]["metrics"]:
+        parts += [f"### {_heading(metric_title(metric))}", _drawn(comparison_table(report, metric))]
+    count = len(report["comparisons"]) // max(1, len(report["study"]["metrics"]))
+    caution = " Of pairs that do not differ, about one in twenty still shows a difference." if count > 1 else ""
+    return [*parts, f"Paired bootstrap: the same rows and seeds are drawn for both arms; p is two-sided.{caution}"]
+
+
+def _again(report: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if report["study"]["command"] or report["versions"]:
+        parts.append("## Make it again")
+    if report["study"]["command"]:
+        parts.append(f"```\n{report['study']['command']}\n```")
+    if report["versions"]:
+        parts.append("With " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".")
+    return parts
+
+
+def _drawn(table: TextTable) -> str:
+    """A Markdown table whose source is aligned too."""
+    cells = [[_line(cell).replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.headings))]
+    rule = ["-" * (width - 1) + ":" if i in table.right else "-" * width for i, width in enumerate(widths)]
+    lines = []
+    for row in (cells[0], rule, *cells[1:]):
+        padded = (f"{row[i]:{'>' if i in table.right else '<'}{width}}" for i, width in enumerate(widths))
+        lines.append("| " + " | ".join(padded) + " |")
+    return "\n".join(lines)
+
+
+def _heading(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,98 @@
+"""What a run hands to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from understudy.records import Target
+from understudy.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRows:
+    """What became of the rows at one step: taken in + made = kept + dropped + joined."""
+
+    name: str
+    rows_in: int
+    made: int = 0
+    kept: int
+    joined: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherUse:
+    """All replies that an arm's rows rest on, and what they cost when they were asked for.
+
+    ``requests`` counts them all, ``from_ledger`` those that this run did not have to ask for. Tokens and ``usd`` are
+    ``None`` where nobody knows them: recorded replies.
+    """
+
+    requests: int = 0
+    from_ledger: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentUse:
+    """What the training of one seed's student took."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmResult:
+    """One arm: how its training rows came about, what it cost, and what its students predict.
+
+    Attributes:
+        chain: the recipes' names.
+        steps: in the order of the chain; each takes in what the one before kept.
+        students, predictions: by seed; predictions are aligned with the test rows.
+        gold_rows: rows with a human's answer that the arm was given.
+        training_rows: rows that a student learned from.
+        overrides: what the arm sets for itself: ``"task"``, ``"teacher"``, ``"student"``.
+        equal: the entry of the study's ``equal`` that this arm was trained under, where there are several.
+        notes: for the reader; the report puts the arm's name before each.
+    """
+
+    name: str
+    chain: Sequence[str]
+    steps: Sequence[StepRows]
+    teacher: TeacherUse = TeacherUse()
+    students: Mapping[int, StudentUse]
+    predictions: Mapping[int, Sequence[Target]]
+    gold_rows: int
+    training_rows: int
+    overrides: Sequence[str] = ()
+    equal: str = ""
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResults:
+    """All of a finished study that the report tells.
+
+    Attributes:
+        study: the study's name.
+        test_targets: the gold answers of the test rows, in the order of the predictions.
+        arms: in the study's order; the first is the one that the others are measured against.
+        versions: package or model -> version.
+        fair: what was equal for all arms, in a sentence.
+        command: the command that makes this again.
+        notes: for the reader: where data or replies come from, what to keep in mind.
+    """
+
+    study: str
+    task: Task
+    test_targets: Sequence[Target]
+    arms: Sequence[ArmResult]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fair: str = ""
+    command: str = ""
+    notes: Sequence[str] = ()

@@ -1,0 +1,226 @@
+"""``report.json``: the contract that scripts read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from understudy.errors import DataError, RowsLost
+from understudy.report.results import ArmResult, RunResults, StepRows, StudentUse
+
+PAIRS_UP_TO = 6
+"""Up to so many arms every two are compared; with more, each only with the first."""
+
+
+def build(results: RunResults) -> dict[str, Any]:
+    """The report as plain values: ``report.json`` is this dict.
+
+    In ``comparisons``, ``a`` is the later arm of the study, ``b`` the earlier one, ``difference`` is a less b. ``rows``
+    of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the rest added up. ``student`` is a mean over
+    the seeds. ``label_saving`` goes by the first metric; it is there for arms that are not gold-only themselves and
+    train the study's student, where gold-only arms of two sizes trained under the same entry of ``equal``.
+
+    Raises:
+        DataError: there are no arms, or they were not all predicted with the same seeds and rows.
+        RowsLost: an arm's steps do not add up.
+    """
+    seeds = _seeds(results.arms)
+    report = {
+        "study": {
+            "name": results.study,
+            "instruction": results.task.instruction,
+            "kind": results.task.kind,
+            "metrics": list(results.task.metric_names),
+            "seeds": seeds,
+            "test_rows": len(results.test_targets),
+            "fair": results.fair,
+            "command": results.command,
+        },
+        "versions": dict(sorted(results.versions.items())),
+        "arms": {arm.name: _arm(arm, results, seeds) for arm in results.arms},
+        "comparisons": _comparisons(results, seeds),
+    }
+    saving = _label_saving(results.arms, report)
+    if saving:
+        report["label_saving"] = saving
+    report["notes"] = list(dict.fromkeys([*results.notes, *_notes(results, report)]))
+    return report
+
+
+def _seeds(arms: Sequence[ArmResult]) -> list[int]:
+    if not arms:
+        raise DataError("the study has no arm with results; run it first")
+    seeds = sorted(arms[0].predictions)
+    for arm in arms:
+        if sorted(arm.predictions) != seeds or not seeds:
+            raise DataError(
+                f"arm {arm.name!r} was predicted with seeds {sorted(arm.predictions)}, arm {arms[0].name!r} with "
+                f"{seeds}; a comparison needs the same seeds: run the study again to add the missing ones"
+            )
+    return seeds
+
+
+def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
+    teacher = arm.teacher
+    return {
+        "chain": list(arm.chain),
+        "gold_rows": arm.gold_rows,
+        "training_rows": arm.training_rows,
+        "metrics": {name: _metric(name, arm, results, seeds) for name in results.task.metric_names},
+        "rows": _rows_of_arm(arm),
+        "steps": [{"name": step.name, **_rows_of_step(step)} for step in arm.steps],
+        "teacher": {
+            "requests": teacher.requests,
+            "from_ledger": teacher.from_ledger,
+            "prompt_tokens": teacher.prompt_tokens,
+            "completion_tokens": teacher.completion_tokens,
+            "usd": teacher.usd,
+        },
+        "student": _student(list(arm.students.values())),
+    }
+
+
+def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
+    from understudy.evaluate.statistics import chance, interval
+
+    found = interval(name, results.test_targets, [arm.predictions[seed] for seed in seeds])
+    by_chance = chance(name, results.test_targets)
+    return {
+        "mean": _rounded(found.mean),
+        "low": _rounded(found.low),
+        "high": _rounded(found.high),
+        "per_seed": [_rounded(score) for score in found.per_seed],
+        "chance": _rounded(by_chance),
+        "at_chance": found.low <= by_chance,
+    }
+
+
+def _rows_of_step(step: StepRows) -> dict[str, Any]:
+    return {
+        "in": step.rows_in,
+        "made": step.made,
+        "kept": step.kept,
+        "joined": step.joined,
+        "dropped": dict(sorted(step.dropped.items())),
+    }
+
+
+def _rows_of_arm(arm: ArmResult) -> dict[str, Any]:
+    if not arm.steps:
+        raise DataError(f"arm {arm.name!r} has no steps; every arm starts with one")
+    dropped: Counter[str] = Counter()
+    for step in arm.steps:
+        dropped.update(step.dropped)
+    rows = StepRows(
+        name=arm.name,
+        rows_in=arm.steps[0].rows_in,
+        made=sum(step.made for step in arm.steps),
+        kept=arm.steps[-1].kept,
+        joined=sum(step.joined for step in arm.steps),
+        dropped=dropped,
+    )
+    for part in (*arm.steps, rows):
+        lost = part.rows_in + part.made - part.kept - part.joined - sum(part.dropped.values())
+        if lost:
+            where = "all steps" if part is rows else f"step {part.name!r}"
+            raise RowsLost(
+                f"arm {arm.name!r}, {where}: {part.rows_in} in + {part.made} made is not {part.kept} kept + "
+                f"{sum(part.dropped.values())} dropped + {part.joined} joined; this is a bug, please report it"
+            )
+    return _rows_of_step(rows)
+
+
+def _student(students: Sequence[StudentUse]) -> dict[str, Any]:
+    count = max(1, len(students))
+    return {
+        "steps": round(sum(s.steps for s in students) / count),
+        "tokens": round(sum(s.tokens for s in students) / count),
+        "seconds": round(sum(s.seconds for s in students) / count, 1),
+        "parameters": max((s.parameters for s in students), default=0),
+    }
+
+
+def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
+    from understudy.evaluate.statistics import paired
+
+    pairs = list(combinations(results.arms, 2))
+    if len(results.arms) > PAIRS_UP_TO:
+        pairs = [(results.arms[0], arm) for arm in results.arms[1:]]
+    comparisons = []
+    for metric in results.task.metric_names:
+        for b, a in pairs:
+            runs_a, runs_b = ([arm.predictions[seed] for seed in seeds] for arm in (a, b))
+            found = paired(metric, results.test_targets, runs_a, runs_b)
+            comparisons.append(
+                {
+                    "metric": metric,
+                    "a": a.name,
+                    "b": b.name,
+                    "difference": _rounded(found.difference),
+                    "low": _rounded(found.low),
+                    "high": _rounded(found.high),
+                    "p": _rounded(found.p),
+                }
+            )
+    return comparisons
+
+
+def _label_saving(arms: Sequence[ArmResult], report: Mapping[str, Any]) -> dict[str, Any]:
+    from understudy.evaluate.statistics import label_saving
+
+    metrics = report["study"]["metrics"]
+    if not metrics:
+        return {}
+    mean = {arm.name: report["arms"][arm.name]["metrics"][metrics[0]]["mean"] for arm in arms}
+    comparable = [arm for arm in arms if "student" not in arm.overrides]
+    saving = {}
+    for arm in comparable:
+        curve = [(a.gold_rows, mean[a.name]) for a in comparable if _gold_only(a) and a.equal == arm.equal]
+        found = None if _gold_only(arm) else label_saving(curve, mean[arm.name])
+        if found is not None:
+            saving[arm.name] = {
+                "metric": metrics[0],
+                "relation": found.relation,
+                "rows": found.rows,
+                "gold_rows": arm.gold_rows,
+                "text": found.text(arm.gold_rows),
+            }
+    return saving
+
+
+def _gold_only(arm: ArmResult) -> bool:
+    return list(arm.chain) == ["gold"]
+
+
+def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
+    notes = [f"{arm.name}: {note}" for arm in results.arms for note in arm.notes]
+    arms = report["arms"]
+    unpriced = [name for name, arm in arms.items() if arm["teacher"]["usd"] is None]
+    if unpriced:
+        notes.append(f"{_listed(unpriced)}: recorded replies: no price.")
+    for metric in report["study"]["metrics"]:
+        at_chance = [name for name, arm in arms.items() if arm["metrics"][metric]["at_chance"]]
+        if at_chance:
+            by_chance = arms[at_chance[0]]["metrics"][metric]["chance"]
+            notes.append(
+                f"{_listed(at_chance)}: {metric} is at chance: not shown to be above {by_chance:.3f}, which the best "
+                "answer that is the same for every test row reaches."
+            )
+    for arm in results.arms:
+        if "student" in arm.overrides:
+            notes.append(f"{arm.name}: sets its own student, so a difference to other arms may come from that.")
+    if len(report["study"]["seeds"]) == 1:
+        notes.append("One seed: the intervals do not know how much training itself varies.")
+    if len(arms) > PAIRS_UP_TO:
+        notes.append(f"More than {PAIRS_UP_TO} arms: each is compared with {results.arms[0].name} only.")
+    return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)

@@ -1,0 +1,166 @@
+"""What a source is: a file or a hub dataset, and which of its rows come out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import orjson
+from pydantic import Field, model_validator
+
+from understudy.errors import DataError
+from understudy.settings import Settings
+
+Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
+
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+
+
+class Record(NamedTuple):
+    """One row as it was read."""
+
+    row: int
+    """Counted from 0 in the file: lines for JSONL and text (blank ones count), rows elsewhere."""
+    line: int | None
+    """The line it begins on, from 1; None where there are no lines."""
+    fields: dict[str, Any]
+
+
+class Source(Settings):
+    """Where rows come from. A plain string is a path.
+
+    Which rows come out is decided in this order: ``skip`` leaves out the first rows; of the others ``sample`` or
+    ``per_label`` draws some, which stay in file order; ``limit`` ends the stream. A draw does not depend on ``limit``,
+    and a smaller draw with the same seed is part of a larger one.
+    """
+
+    path: str | None = Field(default=None, min_length=1)
+    """The file; a name that ends in .gz is unpacked as it is read."""
+    hub: str | None = Field(default=None, min_length=1)
+    """Instead of a path: the hub's name of a dataset, or a local folder that the datasets package can load."""
+    config: str | None = None
+    """Which configuration of the hub dataset."""
+    split: str | None = Field(default=None, pattern=r"^\w+(\.\w+)*$")
+    """Which split of the hub dataset; left out: train."""
+    revision: str | None = None
+    """Which commit, tag or branch of the hub dataset."""
+    format: Format | None = None
+    """What the file is; left out: its suffix decides."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What stands between the fields of a CSV file; left out: a comma, in TSV a tab."""
+    quoted: bool = True
+    """Whether double quotes enclose fields of CSV and TSV; false where they are part of the text."""
+    name: str | None = Field(default=None, min_length=1)
+    """The dataset's name in ids and origins; left out: folder/stem of the file, or hub name and split."""
+    licence: str | None = None
+    """The licence that every row carries with it."""
+    skip: int = Field(default=0, ge=0)
+    """Leave out that many rows at the beginning."""
+    sample: int | None = Field(default=None, ge=1)
+    """Draw at most that many rows."""
+    per_label: int | None = Field(default=None, ge=1)
+    """Draw at most that many rows of each label; rows without an answer are left out."""
+    limit: int | None = Field(default=None, ge=1)
+    """End after that many rows."""
+    seed: int = 0
+    """The seed of sample and per_label."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, values: Any) -> Any:
+        if isinstance(values, (str, os.PathLike)):
+            return {"path": os.fspath(values)}
+        if isinstance(values, dict) and isinstance(values.get("path"), os.PathLike):
+            return values | {"path": os.fspath(values["path"])}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give either path (a file) or hub (a dataset's name or folder)")
+        foreign = ("config", "split", "revision") if self.path else ("format", "delimiter", "quoted")
+        for field in foreign:
+            if getattr(self, field) not in (None, True):
+                raise ValueError(f"{field} does not go with {'path' if self.path else 'hub'}; take it out")
+        if self.sample and self.per_label:
+            raise ValueError("sample and per_label are two ways to draw rows; give one of them")
+        if (self.delimiter or not self.quoted) and self.format not in (None, "csv", "tsv"):
+            raise ValueError(f"delimiter and quoted are for CSV and TSV, the format is {self.format!r}")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The source as messages name it."""
+        return self.path if self.path is not None else f"hub {self.hub!r}"
+
+    @property
+    def hub_split(self) -> str:
+        """The split to read of a hub dataset."""
+        return self.split or "train"
+
+    @property
+    def dataset(self) -> str:
+        """The name in ids and origins: never a path."""
+        if self.name:
+            return self.name
+        if self.path is not None:
+            full = Path(os.path.abspath(os.path.expanduser(self.path)))
+            stem = full.name.removesuffix(".gz")
+            return f"{full.parent.name}/{Path(stem).stem}"
+        folder = local_folder(self)
+        hub = folder.resolve().name if folder else self.hub
+        return "/".join(part for part in (hub, self.config, self.hub_split) if part)
+
+    def file_format(self) -> Format:
+        """The format of the file.
+
+        Raises:
+            DataError: the suffix is none of the known ones and ``format`` is left out.
+        """
+        assert self.path is not None
+        if self.format:
+            return self.format
+        suffix = Path(self.path.removesuffix(".gz")).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise DataError(
+                f"{self.path}: the suffix {suffix!r} says nothing about the format. Known: {', '.join(SUFFIXES)}, "
+                "each also with .gz; rename the file or give `format:`"
+            )
+        return SUFFIXES[suffix]
+
+
+def local_folder(source: Source) -> Path | None:
+    """The folder that ``hub`` names, if it names one."""
+    if source.hub is None:
+        return None
+    folder = Path(source.hub).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def selection(source: Source) -> str:
+    """What decides, beside the content, which examples come out and what they hold: as canonical JSON, no path."""
+    draws = bool(source.sample or source.per_label)
+    chosen = {
+        "name": source.dataset,
+        "licence": source.licence,
+        "skip": source.skip,
+        "sample": source.sample,
+        "per_label": source.per_label,
+        "seed": source.seed if draws else None,
+        "limit": source.limit,
+        "format": source.file_format() if source.path else None,
+        "delimiter": source.delimiter,
+        "quoted": source.quoted,
+        "config": source.config,
+        "split": source.hub_split if source.hub else None,
+    }
+    return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS).decode()

@@ -1,0 +1,102 @@
+"""Students: the small models that learn. Settings by kind, training, and loading what was trained.
+
+Only ``train`` and ``load_model`` load PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from understudy.errors import SettingsError
+from understudy.records import Example, Prediction
+from understudy.settings import Settings, did_you_mean
+from understudy.students.base import identity
+from understudy.students.settings import ClassifierSettings
+from understudy.task import Task
+
+__all__ = ["Model", "Progress", "Trained", "identity", "load_model", "settings_model", "train"]
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+KINDS: Mapping[str, type[Settings]] = {"classifier": ClassifierSettings}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training took.
+
+    ``steps`` and ``tokens`` count one training of the whole network, the same for every arm with the same settings;
+    ``details`` is the student's own account (which network was kept, on what evidence).
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    parameters: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A trained student."""
+
+    def predict(self, inputs: Iterable[str]) -> Iterator[Prediction]:
+        """One prediction an input, in input order; memory does not grow with the inputs."""
+        ...
+
+
+def settings_model(kind: str) -> type[Settings]:
+    """The settings of a kind of student.
+
+    Raises:
+        SettingsError: there is no such kind; the known ones are listed.
+    """
+    if kind not in KINDS:
+        raise SettingsError(f"student.kind: there is no student {kind!r}. {did_you_mean(kind, list(KINDS))}")
+    return KINDS[kind]
+
+
+def train(
+    settings: Settings,
+    task: Task,
+    examples: Iterable[Example],
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    card: Mapping[str, str] | None = None,
+) -> Trained:
+    """Train the student that ``settings`` describe and leave it in ``folder``, whole or not at all.
+
+    Killed at any moment, the same call goes on from the last checkpoint (kept beside ``folder`` until the end)
+    and ends with the weights of an unbroken run. Called again when ``folder`` is whole, it only reads what it took.
+
+    Args:
+        examples: rows with a target; the target holds names of the task's labels.
+        folder: the model's folder, e.g. ``arms/gold/seed-0/model``.
+        progress: called with what is done, how much of it, and the total, a few times a second.
+        card: lines for the model card, e.g. ``{"Arm": "gold", "Recipe": "..."}``.
+
+    Raises:
+        DataError: there are no rows, or a row's target is none of the task's labels.
+        SettingsError: the student does not go with the task's kind.
+        MissingPackage: PyTorch, transformers or the packaged base is not installed.
+    """
+    if isinstance(settings, ClassifierSettings):
+        from understudy.students import classifier
+
+        return classifier.train(settings, task, examples, folder, seed=seed, progress=progress, card=card or {})
+    raise SettingsError(f"student: no student is described by {type(settings).__name__}; use one of {', '.join(KINDS)}")
+
+
+def load_model(folder: Path) -> Model:
+    """The trained student in ``folder``.
+
+    Raises:
+        DataError: the folder is no model; the message says what is missing.
+    """
+    from understudy.students import classifier
+
+    return classifier.load(Path(folder))

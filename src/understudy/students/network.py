@@ -1,0 +1,143 @@
+"""The classifier as a network that ``from_pretrained`` opens: encoder, pooling, unit length, linear head.
+
+Importing this module tells transformers' Auto classes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
+
+from understudy.errors import DataError
+from understudy.students.base import local_folder, pooling_of
+
+
+class ClassifierConfig(PretrainedConfig):
+    """What ``config.json`` holds: the encoder's own config, the pooling, the labels and the multilabel threshold."""
+
+    model_type = "understudy_classifier"
+
+    def __init__(
+        self, encoder: dict[str, Any] | None = None, pooling: str = "mean", threshold: float = 0.5, **rest: Any
+    ) -> None:
+        self.encoder = encoder or {}
+        self.pooling = pooling
+        self.threshold = threshold
+        super().__init__(**rest)
+
+
+class Classifier(PreTrainedModel):
+    """``logits = head(unit length of the pooled encoder output)``."""
+
+    config_class = ClassifierConfig
+    base_model_prefix = "encoder"
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__(config)
+        encoder = AutoConfig.for_model(**config.encoder)
+        self.encoder = AutoModel.from_config(encoder)
+        self.head = nn.Linear(encoder.hidden_size, config.num_labels)
+        self.post_init()
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask, (rows, tokens), to embeddings of unit length, (rows, width) float32."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        if self.config.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            kept = attention_mask.unsqueeze(-1).float()
+            pooled = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1)
+        return F.normalize(pooled, dim=-1)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Logits, (rows, labels); with ``labels`` (label numbers, or 0/1 of every label where multilabel) the loss too."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        logits = self.head(self.embed(input_ids, mask))
+        loss = None if labels is None else self.loss(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)  # pyright: ignore[reportArgumentType]
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over rows of the log loss that the head was fitted with."""
+        if self.config.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / len(logits)
+        return F.cross_entropy(logits, labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits to one probability a label."""
+        return logits.sigmoid() if self.config.problem_type == "multi_label_classification" else logits.softmax(-1)
+
+
+AutoConfig.register(ClassifierConfig.model_type, ClassifierConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(ClassifierConfig, Classifier, exist_ok=True)
+
+
+def from_base(
+    base: str, revision: str | None, labels: tuple[str, ...], exclusive: bool, max_length: int
+) -> tuple[Classifier, Any]:
+    """A classifier around the encoder ``base``, and its tokenizer; the head is yet to be set.
+
+    Weights are read from safetensors only, in float32, and no code comes with them.
+
+    Raises:
+        DataError: the base cannot be loaded, or its tokenizer cannot pad.
+        MissingPackage: the base comes as a package that is not installed.
+    """
+    folder = local_folder(base)
+    source = base if folder is None else str(folder)
+    where: dict[str, Any] = {"revision": revision} if folder is None and revision else {}
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+            encoder = AutoModel.from_pretrained(
+                source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, **where
+            )
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DataError(f"student.base: {base!r} cannot be loaded: {first}") from error
+    if tokenizer.pad_token_id is None:
+        raise DataError(f"student.base: the tokenizer of {base!r} has no padding token; use a base that is an encoder")
+    tokenizer.model_max_length = min(max_length, getattr(encoder.config, "max_position_embeddings", max_length))
+    config = ClassifierConfig(
+        encoder=encoder.config.to_dict(),
+        pooling=pooling_of(folder),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type="single_label_classification" if exclusive else "multi_label_classification",
+    )
+    with torch.device("meta"):
+        network = Classifier(config)
+    network.encoder = encoder
+    network.head = nn.Linear(encoder.config.hidden_size, len(labels))
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network.eval(), tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and warnings."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,121 @@
+"""A trained classifier as a folder: written, read, and asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from understudy.errors import DataError
+from understudy.records import Prediction
+from understudy.students import Trained
+from understudy.students.base import PACKAGED, check_model_folder
+from understudy.students.batches import by_length, padded
+from understudy.students.network import Classifier, ClassifierConfig, quiet
+from understudy.students.settings import ClassifierSettings
+
+WINDOW = 1024  # inputs that are sorted by length together; no more are held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierModel:
+    """A trained classifier."""
+
+    network: Classifier
+    tokenizer: Any
+
+    def predict(self, inputs: Iterable[str]) -> Iterator[Prediction]:
+        """One prediction an input, in input order; the scores are the probability of each label."""
+        stream = iter(inputs)
+        while window := list(islice(stream, WINDOW)):
+            ids = token_ids(self.tokenizer, window)
+            p = torch.empty(len(ids), self.network.config.num_labels)
+            with torch.inference_mode():
+                for batch in by_length([len(row) for row in ids]):
+                    rows = padded([ids[i] for i in batch], self.tokenizer.pad_token_id, self.network.device)
+                    p[batch] = self.network.probabilities(self.network(*rows).logits).cpu()
+            yield from map(self._prediction, p.tolist())
+
+    def _prediction(self, p: list[float]) -> Prediction:
+        config = self.network.config
+        names = [config.id2label[i] for i in range(len(p))]
+        if config.problem_type == "multi_label_classification":
+            output = tuple(name for name, score in zip(names, p, strict=True) if score >= config.threshold)
+        else:
+            output = names[max(range(len(p)), key=p.__getitem__)]
+        return Prediction(output, dict(zip(names, p, strict=True)))
+
+
+def token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text, cut off at the tokenizer's length."""
+    return tokenizer(texts, truncation=True, return_attention_mask=False)["input_ids"] if texts else []
+
+
+def load(folder: Path) -> ClassifierModel:
+    """See ``understudy.students.load_model``."""
+    check_model_folder(folder, "model")
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        raise DataError(f"model: {str(folder / 'config.json')!r} is not JSON; train the model again") from None
+    if kind != ClassifierConfig.model_type:
+        raise DataError(
+            f"model: {str(folder)!r} holds a model of type {kind!r}, not one that Understudy trained; "
+            "name a folder such as runs/<study>/arms/<arm>/seed-0/model"
+        )
+    try:
+        with quiet():
+            network = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a damaged file makes of it
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"model: {str(folder)!r} cannot be loaded ({first}); train the model again") from error
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return ClassifierModel(network.eval(), tokenizer)
+
+
+def save(
+    folder: Path,
+    network: Classifier,
+    tokenizer: Any,
+    settings: ClassifierSettings,
+    trained: Trained,
+    card: Mapping[str, str],
+) -> None:
+    """Write weights, config, tokenizer and model card into ``folder``."""
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    labels = list(network.config.label2id)
+    (folder / "README.md").write_text(_card(settings, labels, trained, card), "utf-8")
+
+
+def _card(settings: ClassifierSettings, labels: list[str], trained: Trained, card: Mapping[str, str]) -> str:
+    base = f"sentence-transformers/{settings.base}" if settings.base in PACKAGED else settings.base
+    licence = PACKAGED[settings.base].licence if settings.base in PACKAGED else None
+    front = [f"license: {licence}"] * bool(licence)
+    front += [f"base_model: {json.dumps(base)}"] * (not Path(settings.base).is_dir())
+    front += ["library_name: transformers", "pipeline_tag: text-classification", "tags: [understudy, distillation]"]
+    facts = {
+        "Base": base,
+        "Labels": ", ".join(labels),
+        "Training rows": str(trained.details["rows"]),
+        "Parameters": f"{trained.parameters:,}",
+        "Kept": trained.details["kept"],
+        "Steps of the whole network": f"{trained.steps} ({trained.tokens:,} tokens)",
+        **card,
+    }
+    lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items()]
+    return "\n".join(
+        ["---", *front, "---", "", "# A classifier trained with Understudy", "", *lines, "", "## Use", "", "```python"]
+        + ["import understudy.students.classifier  # makes the architecture known to transformers"]
+        + ["from transformers import pipeline", "", 'classify = pipeline("text-classification", "path/of/this/folder")']
+        + ["```", ""]
+    )

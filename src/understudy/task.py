@@ -1,0 +1,164 @@
+"""A task: what is asked, which answers there are, and how a row of any file becomes an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from understudy.errors import DataError
+from understudy.records import Example, Origin, Target
+from understudy.settings import Settings, did_you_mean
+from understudy.templates import compile_template, is_template, variables_of
+
+Kind = Literal["classification", "multilabel", "choice", "extraction", "numeric", "generation", "pretraining"]
+
+METRICS: Mapping[Kind, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1"),
+    "multilabel": ("macro_f1", "micro_f1"),
+    "choice": ("accuracy",),
+    "extraction": ("exact_match", "token_f1"),
+    "numeric": ("accuracy",),
+    "generation": ("rouge_l", "bleu", "chrf"),
+    "pretraining": (),
+}
+
+
+class Fields(Settings):
+    """Where an example's parts stand in a row: each a column's name or a jinja2 template over the columns."""
+
+    input: str = "input"
+    """Column or template of what goes in."""
+    target: str | tuple[str, ...] | None = "target"
+    """Column or template of the answer; a list of columns gives several references; null where rows have none."""
+    choices: str | None = None
+    """Column of the list of options, for kind: choice."""
+    rationale: str | None = None
+    """Column or template of the reasoning that comes with the answer."""
+
+    def columns(self) -> set[str]:
+        """The columns that must be there."""
+        parts = [self.input, self.choices, self.rationale]
+        parts += [self.target] if isinstance(self.target, str) else list(self.target or ())
+        return {name for part in parts if part for name in (variables_of(part) if is_template(part) else {part})}
+
+
+class Task(Settings):
+    """One task. The same in YAML, in Python and on the command line."""
+
+    instruction: str = Field(min_length=1)
+    """What is asked, as it stands in every prompt."""
+    kind: Kind
+    """What kind of answer there is; it decides the metrics and which students fit."""
+    labels: dict[str, str] | None = None
+    """The answers: a list, or a map from the value in the file to the label's name.
+    Left out: the distinct answers of the train file."""
+    fields: Fields = Fields()
+    """Where an example's parts stand in a row."""
+    metrics: tuple[str, ...] = ()
+    """Which metrics to report; left out: the usual ones of the kind."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_map(cls, labels: Any) -> Any:
+        if isinstance(labels, Mapping):
+            return {str(value): str(name) for value, name in labels.items()}
+        if isinstance(labels, (list, tuple)):
+            names = [str(name) for name in labels]
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ValueError(f"labels stand twice in the list: {', '.join(map(repr, repeated))}")
+            return {name: name for name in names}
+        return labels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.labels is not None and len(set(self.labels.values())) < 2:
+            raise ValueError("labels: at least two different labels are needed")
+        if self.kind == "choice" and self.fields.choices is None:
+            raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels' names in the order given."""
+        return tuple(dict.fromkeys((self.labels or {}).values()))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics to report."""
+        return self.metrics or METRICS[self.kind]
+
+    def example(self, row: Mapping[str, Any], *, id: str, origin: Origin | None = None) -> Example:
+        """The example in a row.
+
+        Raises:
+            DataError: a column is missing, or the label is none of the task's.
+        """
+        target = self.target_of(row)
+        if target is not None and self.labels is not None:
+            target = self.label(target)
+        choices = _value(row, self.fields.choices, "choices") if self.fields.choices else ()
+        if not isinstance(choices, (list, tuple)):
+            raise DataError(f"field 'choices': a list of options is expected, got {choices!r}")
+        rationale = _value(row, self.fields.rationale, "rationale") if self.fields.rationale else None
+        return Example(
+            id=id,
+            input=_text(_value(row, self.fields.input, "input")),
+            target=target,
+            choices=tuple(_text(choice) for choice in choices),
+            rationale=None if rationale is None else _text(rationale),
+            fields=dict(row),
+            origin=origin,
+        )
+
+    def target_of(self, row: Mapping[str, Any]) -> Target:
+        """The answer as it stands in the row; ``None`` where the row has none."""
+        where = self.fields.target
+        if where is None:
+            return None
+        if isinstance(where, str):
+            value = _value(row, where, "target")
+            if value is None:
+                return None
+            return tuple(map(_text, value)) if isinstance(value, (list, tuple)) else _text(value)
+        values = [_value(row, column, "target") for column in where]
+        return tuple(_text(value) for value in values if value not in (None, ""))
+
+    def label(self, target: str | tuple[str, ...]) -> Target:
+        """The label's name, given the value in the file or the name itself.
+
+        Raises:
+            DataError: the value is none of the task's labels.
+        """
+        if isinstance(target, tuple):
+            return tuple(sorted({str(self.label(one)) for one in target}, key=self.label_names.index))
+        assert self.labels is not None
+        if target in self.labels:
+            return self.labels[target]
+        if target in self.labels.values():
+            return target
+        raise DataError(f"field 'target': {target!r} is none of the task's labels. "
+                        + did_you_mean(target, list(self.label_names)))  # fmt: skip
+
+
+def _value(row: Mapping[str, Any], where: str, field: str) -> Any:
+    if is_template(where):
+        missing = sorted(variables_of(where) - row.keys())
+        if missing:
+            raise DataError(_missing(field, missing[0], row))
+        return compile_template(where).render(row)
+    if where not in row:
+        raise DataError(_missing(field, where, row))
+    return row[where]
+
+
+def _missing(field: str, column: str, row: Mapping[str, Any]) -> str:
+    return f"field {field!r}: there is no column {column!r}. {did_you_mean(column, list(row))}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # CSV and pandas turn 1 into 1.0
+    return "" if value is None else str(value)

@@ -1,0 +1,43 @@
+"""Teachers: what answers requests, the engine that asks, and the ledger that keeps every reply.
+
+``ask`` is the one way to a teacher::
+
+    with Ledger.open() as ledger, open_teacher(settings, ledger) as teacher:
+        for row in ask(teacher, examples, prompt, parse):
+            ...
+"""
+
+from understudy.teachers.ask import Parse, Renderer, ask
+from understudy.teachers.budget import Budget, Spending
+from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
+from understudy.teachers.rehearsal import Estimate
+from understudy.teachers.request import Backend, Message, Refused, Reply, Request, TryAgain
+from understudy.teachers.settings import Price, Sampling, TeacherSettings
+from understudy.teachers.teacher import Teacher, backend_of, open_teacher
+from understudy.teachers.usage import Usage
+
+__all__ = [
+    "Backend",
+    "Budget",
+    "Entry",
+    "Estimate",
+    "Ledger",
+    "LedgerInfo",
+    "Message",
+    "Parse",
+    "Price",
+    "Refused",
+    "Renderer",
+    "Reply",
+    "Request",
+    "Sampling",
+    "Spending",
+    "Teacher",
+    "TeacherSettings",
+    "TryAgain",
+    "Usage",
+    "ask",
+    "backend_of",
+    "ledger_path",
+    "open_teacher",
+]

@@ -1,0 +1,120 @@
+"""The budget: a wall that no request may pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from understudy.errors import BudgetReached, SettingsError
+from understudy.teachers.request import Message
+from understudy.teachers.settings import Price, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """An amount of teacher work."""
+
+    usd: float = 0.0
+    tokens: int = 0  # of prompts and completions
+    requests: int = 0
+
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(self.usd + other.usd, self.tokens + other.tokens, self.requests + other.requests)
+
+    def __sub__(self, other: Spending) -> Spending:
+        return Spending(self.usd - other.usd, self.tokens - other.tokens, self.requests - other.requests)
+
+
+class Budget:
+    """What a study may spend, and what it has spent; one is shared by all of a study's teachers.
+
+    Every attempt reserves the most that it can cost before it is sent and is settled with what it did cost.
+
+    Args:
+        usd, tokens, requests: the limits; ``None`` is no limit. Attempts count as requests.
+        spent: what earlier runs of the study spent.
+    """
+
+    def __init__(
+        self,
+        usd: float | None = None,
+        tokens: int | None = None,
+        requests: int | None = None,
+        *,
+        spent: Spending = Spending(),  # noqa: B008  frozen
+    ) -> None:
+        self.usd, self.tokens, self.requests = usd, tokens, requests
+        self._spent = spent
+        self._reserved = Spending()
+        self._reached: BudgetReached | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> Spending:
+        """What has been spent so far, requests in flight left out."""
+        return self._spent
+
+    def reserve(self, most: Spending) -> bool:
+        """Set ``most`` aside; ``False`` if that has to wait until requests in flight are settled.
+
+        Raises:
+            BudgetReached: it does not fit any more, and so nothing that comes later is let through.
+        """
+        with self._lock:
+            if self._reached:
+                raise self._reached
+            if wall := self._passed_by(self._spent + most):
+                self._reached = BudgetReached(self._message(wall, most))
+                raise self._reached
+            if self._passed_by(self._spent + self._reserved + most):
+                return False
+            self._reserved += most
+            return True
+
+    def settle(self, most: Spending, spent: Spending) -> None:
+        """Give a reservation back and count what it came to."""
+        with self._lock:
+            self._reserved -= most
+            self._spent += spent
+
+    def check(self, price: Price | None, sampling: Sampling, where: str) -> None:
+        """See to it that an upper bound can be worked out for every request of a teacher.
+
+        Raises:
+            SettingsError: a limit in money without a price, or a limit in money or tokens without ``max_tokens``.
+        """
+        if self.usd is not None and price is None:
+            raise SettingsError(f"{where}.price: budget.usd needs the price, e.g. price: {{input: 0.15, output: 0.60}}")
+        if (self.usd, self.tokens) != (None, None) and sampling.longest_answer is None:
+            raise SettingsError(f"{where}.sampling.max_tokens: a budget in usd or tokens needs the longest answer")
+
+    def _passed_by(self, total: Spending) -> str | None:
+        for name in ("usd", "tokens", "requests"):
+            limit = getattr(self, name)
+            if limit is not None and getattr(total, name) > limit * (1 + 1e-12):  # sums of cents are not exact
+                return name
+        return None
+
+    def _message(self, wall: str, most: Spending) -> str:
+        spent, limit, more = (getattr(x, wall) for x in (self._spent, self, most))
+        return (
+            f"budget.{wall}: {spent:.6g} of {limit:.6g} is spent and the next request could take {more:.6g}; "
+            f"every reply is kept: raise budget.{wall} and run the same command to go on"
+        )
+
+
+def most_prompt_tokens(messages: Sequence[Message]) -> int:
+    """A bound that no prompt passes: a token holds at least one byte; the rest is for the chat template."""
+    return 64 + sum(16 + len(m["content"].encode()) for m in messages)
+
+
+def usual_prompt_tokens(messages: Sequence[Message]) -> int:
+    """An estimate for people: 4 bytes a token, 4 tokens a message. Within a third for English and most tokenizers."""
+    return sum(4 + -(-len(m["content"].encode()) // 4) for m in messages)
+
+
+def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price | None) -> Spending:
+    """The most that one attempt can cost."""
+    prompt, completion = most_prompt_tokens(messages), sampling.longest_answer or 0
+    return Spending(price.usd(prompt, completion) if price else 0.0, prompt + completion, 1)

@@ -1,0 +1,366 @@
+"""The engine: one event loop in a thread of its own that sends requests and sees every reply into the ledger.
+
+All teachers over one ledger share one engine, so that equal requests in flight are sent once. A lane is one endpoint
+with its limit of concurrency; a lane's workers take its jobs in order. A job is one request, and the slots, of any
+number of askers, that wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+from understudy.errors import BudgetReached, TeacherError
+from understudy.records import Example
+from understudy.teachers.budget import Budget, Spending, most_spending
+from understudy.teachers.ledger import Ledger
+from understudy.teachers.request import Backend, Refused, Reply, Request, TryAgain, key_of
+from understudy.teachers.settings import Price, Sampling, TeacherSettings
+from understudy.teachers.usage import Meter
+
+_DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+
+Outcome = Reply | Exception
+
+
+class Waiter:
+    """Lets one consumer sleep until the row that it needs next is answered, and wakes it for no other."""
+
+    def __init__(self) -> None:
+        self._needed: Slot | None = None
+        self._wake = threading.Event()
+
+    def wait(self, slot: Slot) -> Outcome:
+        """Sleep until ``slot`` has its outcome."""
+        self._needed = slot  # first this, then the look at the outcome; answered() does both the other way round
+        while slot.outcome is None:
+            self._wake.wait()
+            self._wake.clear()
+        return slot.outcome
+
+    def answered(self, slot: Slot, outcome: Outcome) -> None:
+        """Called by the engine."""
+        slot.outcome = outcome
+        if self._needed is slot:
+            self._wake.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What goes with every request of one handle."""
+
+    sampling: Sampling
+    meter: Meter
+    price: Price | None = None
+    budget: Budget | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One row of one asker that waits for a reply."""
+
+    example: Example
+    request: Request
+    call: Call
+    waiter: Waiter
+    key: str = ""
+    outcome: Outcome | None = None
+    job: Job | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request that is sent once. ``asker`` is the slot that it was made for, and pays."""
+
+    key: str
+    content: bytes
+    asker: Slot
+    slots: list[Slot]
+    attempts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One endpoint: what answers, how many requests at once, and the jobs that wait."""
+
+    backend: Backend
+    concurrency: int
+    retries: int
+    users: int = 0
+    queue: deque[Job] = field(default_factory=deque)
+    workers: set[asyncio.Task[None]] = field(default_factory=set)
+    not_before: float = 0.0  # monotonic seconds; the endpoint told us to wait until then
+    failed: Exception | None = None
+
+
+_ENGINES: WeakKeyDictionary[Ledger, Engine] = WeakKeyDictionary()
+_ENGINES_LOCK = threading.Lock()
+
+
+def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[Engine, Lane]:
+    """The engine of this ledger and the lane of this endpoint, made where there are none.
+
+    Where the lane is there already, its back end answers, ``backend`` is not started, and the first one's
+    concurrency holds. Give the lane back with ``Engine.leave``.
+    """
+    with _ENGINES_LOCK:
+        engine = _ENGINES.get(ledger)
+        lane = engine.lanes.get(backend.endpoint) if engine else None
+        if lane is None or lane.failed:
+            backend.start()
+            lane = Lane(backend, settings.concurrency, settings.retries)
+        if engine is None:
+            engine = _ENGINES[ledger] = Engine(ledger)
+        engine.lanes[backend.endpoint] = lane
+        lane.users += 1
+        engine.users += 1
+    return engine, lane
+
+
+class Engine:
+    """Owns the loop, its thread, and the jobs in flight."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self.users = 0
+        self._ledger = ledger
+        self._in_flight: dict[str, Job] = {}
+        self._lock = threading.Lock()  # guards _in_flight and the slots of its jobs
+        self._settled = asyncio.Event()  # some budget may have room again
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
+        self._thread.start()
+
+    # Called from the askers' threads.
+
+    def submit(self, lane: Lane, slots: Sequence[Slot]) -> None:
+        """Answer slots from the ledger where it can, and send the others.
+
+        A job is entered before the ledger is read and leaves after its reply is durable. So whoever comes in between
+        finds one of the two, and no request is sent twice.
+        """
+        new = self._join_or_enter(slots)
+        try:
+            known = self._ledger.get_many(list(new))
+        except Exception as error:
+            for job in new.values():
+                self._finish(job, error)
+            raise
+        for key, reply in known.items():
+            self._finish(new.pop(key), reply)
+        if new:
+            self._loop.call_soon_threadsafe(self._enqueue, lane, list(new.values()))
+
+    def _join_or_enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
+        contents = [slot.request.content() for slot in slots]
+        new: dict[str, Job] = {}
+        with self._lock:
+            for slot, content in zip(slots, contents, strict=True):
+                slot.key = key_of(content)
+                slot.job = self._in_flight.get(slot.key)
+                if slot.job is None:
+                    slot.job = self._in_flight[slot.key] = new[slot.key] = Job(slot.key, content, slot, [])
+                slot.job.slots.append(slot)
+        return new
+
+    def abandon(self, slots: Iterable[Slot]) -> None:
+        """The asker is gone: what nobody else waits for is not sent; what was sent still lands in the ledger."""
+        with self._lock:
+            for slot in slots:
+                if slot.job is not None and slot in slot.job.slots:
+                    slot.job.slots.remove(slot)
+
+    def leave(self, lane: Lane) -> None:
+        """Give a lane back; the last user closes it, and with the last lane the engine ends."""
+        with _ENGINES_LOCK:
+            lane.users -= 1
+            self.users -= 1
+            if lane.users == 0 and self.lanes.get(lane.backend.endpoint) is lane:
+                del self.lanes[lane.backend.endpoint]
+            if self.users == 0 and _ENGINES.get(self._ledger) is self:
+                del _ENGINES[self._ledger]
+        if lane.users == 0:
+            asyncio.run_coroutine_threadsafe(self._close(lane), self._loop).result()
+        if self.users == 0:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    # Called in the loop.
+
+    def _enqueue(self, lane: Lane, jobs: list[Job]) -> None:
+        if lane.failed:
+            for job in jobs:
+                self._finish(job, lane.failed)
+            return
+        lane.queue.extend(jobs)
+        for _ in range(min(len(lane.queue), lane.concurrency - len(lane.workers))):
+            lane.workers.add(self._loop.create_task(self._work(lane)))
+
+    async def _work(self, lane: Lane) -> None:
+        try:
+            while lane.queue:
+                await self._settle(lane, lane.queue.popleft())
+        finally:  # in the same step as the look at the queue, so that _enqueue counts right
+            task = asyncio.current_task()
+            assert task is not None
+            lane.workers.discard(task)
+
+    async def _settle(self, lane: Lane, job: Job) -> None:
+        """Bring one job to its outcome, whatever happens."""
+        reply: Reply | None = None
+        outcome: Outcome
+        try:
+            reply = await self._answer(lane, job)
+            if reply is None:
+                return
+            outcome = reply = await self._keep(job, reply)
+        except asyncio.CancelledError:
+            self._finish(job, _closed())
+            raise
+        except (Refused, BudgetReached) as error:
+            outcome = error
+        except Exception as error:
+            outcome = error
+            self._fail(lane, error)
+        if job.attempts:
+            job.asker.call.meter.asked(job.attempts, reply)
+        self._finish(job, outcome, asked=True)
+
+    async def _answer(self, lane: Lane, job: Job) -> Reply | None:
+        """Attempt until there is a reply; ``None`` when nobody waits for it any more."""
+        faults = 0
+        while self._is_wanted(job):
+            if (pause_s := lane.not_before - time.monotonic()) > 0:
+                await asyncio.sleep(pause_s)
+                continue
+            try:
+                return await self._attempt(lane, job)
+            except TryAgain as fault:
+                if fault.after_s is not None:
+                    lane.not_before = max(lane.not_before, time.monotonic() + fault.after_s)
+                faults += not fault.overloaded
+                if faults > lane.retries:
+                    raise _given_up(fault, job.attempts) from None
+                if fault.after_s is None:
+                    await asyncio.sleep(_pause_s(job.attempts))
+        return None
+
+    async def _attempt(self, lane: Lane, job: Job) -> Reply:
+        call, request = job.asker.call, job.asker.request
+        most = most_spending(request.messages, call.sampling, call.price)
+        await self._reserve(call.budget, most)
+        job.attempts += 1
+        spent = Spending(requests=1)
+        try:
+            reply = await lane.backend.complete(request, job.asker.example)
+            reply = _priced(replace(reply, attempts=job.attempts), call.price)
+            spent = _spending(reply, most)
+            return reply
+        except TryAgain as fault:
+            spent = most if fault.may_cost else spent
+            raise
+        except asyncio.CancelledError:
+            spent = most
+            raise
+        finally:
+            if call.budget is not None:
+                call.budget.settle(most, spent)
+                self._settled.set()
+
+    async def _reserve(self, budget: Budget | None, most: Spending) -> None:
+        while budget is not None and not budget.reserve(most):
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def _keep(self, job: Job, reply: Reply) -> Reply:
+        """Wait until the reply is durable; the ledger's own, where another process was first."""
+        durable: asyncio.Future[Reply] = self._loop.create_future()
+        request, price = job.asker.request, job.asker.call.price
+        self._ledger.enqueue(
+            job.content, request.teacher, reply, price, token=durable, committed=self._committed
+        )
+        return await durable
+
+    def _committed(self, pairs: list[tuple[asyncio.Future[Reply], Reply]], error: Exception | None) -> None:
+        """In the ledger's thread: wake the loop once for a whole commit."""
+
+        def resolve() -> None:
+            for durable, stored in pairs:
+                if durable.done():  # cancelled
+                    continue
+                durable.set_exception(error) if error else durable.set_result(stored)
+
+        try:
+            self._loop.call_soon_threadsafe(resolve)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits
+            pass
+
+    def _is_wanted(self, job: Job) -> bool:
+        with self._lock:
+            if not job.slots:
+                self._in_flight.pop(job.key, None)
+            return bool(job.slots)
+
+    def _finish(self, job: Job, outcome: Outcome, *, asked: bool = False) -> None:
+        with self._lock:
+            self._in_flight.pop(job.key, None)
+            slots, job.slots = job.slots, []
+        for slot in slots:
+            if isinstance(outcome, Reply) and not (asked and slot is job.asker):
+                slot.call.meter.known(outcome)
+            slot.waiter.answered(slot, outcome)
+
+    def _fail(self, lane: Lane, error: Exception) -> None:
+        """The endpoint cannot be used: everything that waits for it hears of it."""
+        lane.failed = lane.failed or error
+        while lane.queue:
+            self._finish(lane.queue.popleft(), error)
+
+    async def _close(self, lane: Lane) -> None:
+        self._fail(lane, _closed())
+        workers = list(lane.workers)
+        if workers:
+            _, late = await asyncio.wait(workers, timeout=_DRAIN_S)
+            for worker in late:
+                worker.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await lane.backend.aclose()
+
+
+def _closed() -> TeacherError:
+    return TeacherError("the teacher was closed before it had answered; every reply that came is in the ledger")
+
+
+def _given_up(fault: TryAgain, attempts: int) -> Exception:
+    if fault.unreachable:
+        return TeacherError(
+            f"the teacher stopped answering ({fault.detail}) and did not come back in {attempts} attempts; "
+            "every reply is kept: see to the endpoint and run the same command to go on"
+        )
+    return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}")
+
+
+def _pause_s(attempts: int) -> float:
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+
+
+def _priced(reply: Reply, price: Price | None) -> Reply:
+    if reply.usd is not None or price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        return reply
+    return replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
+
+
+def _spending(reply: Reply, most: Spending) -> Spending:
+    """What a reply came to; where the teacher does not say, the most that it can have been."""
+    if reply.prompt_tokens is None or reply.completion_tokens is None:
+        return most
+    return Spending(reply.usd or 0.0, reply.prompt_tokens + reply.completion_tokens, 1)

@@ -1,0 +1,43 @@
+"""Keeping keys and passwords out of everything that is shown or written."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+_IN_URL = re.compile(r"(\w://)[^/@\s\"'<>]+@")
+_SHORTEST = 4  # a shorter secret would blot out ordinary text
+
+
+class Secrets:
+    """Values that must never be shown."""
+
+    def __init__(self, values: Iterable[str | None]) -> None:
+        known = {value for value in values if value and len(value) >= _SHORTEST}
+        known |= {quote(value, safe="") for value in known}
+        self._values = sorted(known, key=len, reverse=True)
+
+    @classmethod
+    def of(cls, url: str, key: str | None) -> Secrets:
+        """The key, and what a URL holds besides its place: user, password and the values of its query."""
+        parts = urlsplit(url)
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password else None
+        userinfo, _, _ = parts.netloc.rpartition("@")
+        values = [value for _, value in parse_qsl(parts.query)]
+        return cls([key, password or user, pair, userinfo, *values])
+
+    def redact(self, text: str) -> str:
+        """``text`` with every secret, and every password in a URL, replaced by ``***``."""
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, "***")
+        return _IN_URL.sub(r"\1***@", text)
+
+
+def environment_key(name: str) -> str | None:
+    """The key in the environment, without the blanks and line ends that copying brings."""
+    return os.environ.get(name, "").strip() or None

@@ -1,0 +1,139 @@
+"""What a study says about its teacher."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, field_serializer, field_validator, model_validator
+
+from understudy.settings import Settings
+
+_RESERVED = {"messages", "model", "n", "stream", "response_format"}
+_OWN_FIELDS = {
+    "openai": {"base_url", "api_key_env"},
+    "recorded": {"path", "match", "reply"},
+    "transformers": {"batch_size", "dtype"},
+}
+_NEEDED = {"openai": {"model"}, "recorded": {"path", "match", "reply"}, "transformers": {"model"}}
+
+
+class Price(Settings):
+    """What the teacher charges, in US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    """US dollars per million prompt tokens."""
+    output: float = Field(ge=0)
+    """US dollars per million completion tokens."""
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of one reply."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1_000_000
+
+
+class Sampling(Settings):
+    """How the teacher draws its answers. What is null is not sent, so that any parameter can be taken out."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    """0 for the likeliest answer, 1 for the model's own distribution."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Share of the probability to draw from."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Longest answer in tokens; a budget in money or tokens needs it."""
+    stop: tuple[str, ...] | None = None
+    """Texts at which the answer ends."""
+    seed: int | None = None
+    """Seed of the first sample; sample i is sent seed + i."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further parameters of the endpoint, sent as they are, e.g. top_k or max_completion_tokens."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, stop: Any) -> Any:
+        return (stop,) if isinstance(stop, str) else stop
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(extra.keys() & (_RESERVED | {"temperature", "top_p", "max_tokens", "stop", "seed"}))
+        if taken:
+            raise ValueError(f"{taken[0]!r} cannot stand in extra: it is a setting of its own or set by the engine")
+        return extra
+
+    def parameters(self) -> dict[str, Any]:
+        """What is sent and what stands in the request's key: only what is set."""
+        named = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
+        return {**named, **self.extra}
+
+    @property
+    def longest_answer(self) -> int | None:
+        """The most completion tokens that one answer can have, where that is bounded."""
+        return self.max_tokens or self.extra.get("max_completion_tokens")
+
+
+class TeacherSettings(Settings):
+    """One teacher. Which fields a back end takes is said with each; the others are refused."""
+
+    backend: str = "openai"
+    """openai, transformers, recorded, or the name of an installed extension."""
+    model: str | None = None
+    """The endpoint's name of the model, or a hub id or folder (transformers); for recorded: who wrote the replies."""
+    name: str | None = None
+    """The teacher's name in the ledger; by default the model. Two names never share replies."""
+    sampling: Sampling = Sampling()
+    """How answers are drawn."""
+    price: Price | None = None
+    """US dollars per million tokens; a budget in money needs it."""
+    concurrency: int = Field(default=64, gt=0)
+    """Most requests in flight at once, over all steps that use this teacher."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Longest wait for one answer."""
+    retries: int = Field(default=5, ge=0)
+    """How often a request is sent again after a fault; being told to slow down does not count."""
+    base_url: str | None = Field(default=None, repr=False)
+    """openai: where the API is; by default the variable OPENAI_BASE_URL, then https://api.openai.com/v1."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """openai: the environment variable that holds the key; the key itself is never a setting."""
+    path: str | None = None
+    """recorded: JSONL file (.gz too) with the replies."""
+    match: dict[str, str] = Field(default_factory=dict)
+    """recorded: the file's column -> field or template of the example that must equal it."""
+    reply: str | None = None
+    """recorded: column of the reply, or a template over the recorded row."""
+    batch_size: int = Field(default=8, gt=0)
+    """transformers: most requests in one batch."""
+    dtype: str = "auto"
+    """transformers: auto, float32, bfloat16 or float16."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of an extension's back end."""
+
+    @model_validator(mode="after")
+    def _belongs(self) -> TeacherSettings:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env is not the name of a variable; export the key and write the variable's name")
+        if self.backend not in _OWN_FIELDS:
+            return self
+        for name, field in type(self).model_fields.items():
+            owners = [b for b, own in _OWN_FIELDS.items() if name in own] if name != "options" else ["an extension"]
+            is_default = getattr(self, name) == field.get_default(call_default_factory=True)
+            if owners and self.backend not in owners and not is_default:
+                raise ValueError(f"{name} belongs to backend {owners[0]}, not to {self.backend}; take one of them out")
+        missing = sorted(name for name in _NEEDED[self.backend] if not getattr(self, name))
+        if missing:
+            raise ValueError(f"backend {self.backend} needs {', '.join(missing)}")
+        return self
+
+    @field_serializer("base_url", when_used="json")
+    def _without_credentials(self, base_url: str | None) -> str | None:
+        return base_url and public_url(base_url)
+
+
+def public_url(url: str) -> str:
+    """The URL without user, password, query and fragment: all that may be shown or written."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(not a URL)"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

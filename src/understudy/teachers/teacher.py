@@ -1,0 +1,201 @@
+"""``open_teacher``: from settings to something that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from understudy.errors import SettingsError, TeacherError
+from understudy.records import Example
+from understudy.settings import did_you_mean, validate
+from understudy.teachers.budget import Budget
+from understudy.teachers.engine import Call, Engine, Lane, Slot, Waiter, enter
+from understudy.teachers.ledger import Ledger
+from understudy.teachers.rehearsal import Estimate, Rehearsal
+from understudy.teachers.request import Backend, Message, Request
+from understudy.teachers.settings import Price, Sampling, TeacherSettings
+from understudy.teachers.usage import Meter, Usage
+
+
+def _openai(settings: TeacherSettings) -> Backend:
+    from understudy.teachers.openai import OpenAI
+
+    return OpenAI(settings)
+
+
+def _recorded(settings: TeacherSettings) -> Backend:
+    from understudy.teachers.recorded import Recorded
+
+    return Recorded(settings)
+
+
+def _transformers(settings: TeacherSettings) -> Backend:
+    from understudy.teachers.transformers import Local
+
+    return Local(settings)
+
+
+BACKENDS: Mapping[str, Callable[[TeacherSettings], Backend]] = {
+    "openai": _openai,
+    "recorded": _recorded,
+    "transformers": _transformers,
+}
+"""What ``backend`` may name; others come from the entry-point group ``understudy.teachers``."""
+
+
+def backend_of(settings: TeacherSettings) -> Backend:
+    """Build the back end that the settings name; nothing is opened yet.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if settings.backend in BACKENDS:
+        return BACKENDS[settings.backend](settings)
+    from importlib.metadata import entry_points
+
+    installed = {point.name: point for point in entry_points(group="understudy.teachers")}
+    if settings.backend not in installed:
+        known = sorted({*BACKENDS, *installed})
+        raise SettingsError(
+            f"teacher.backend: {settings.backend!r} is unknown. {did_you_mean(settings.backend, known)}"
+        )
+    return installed[settings.backend].load()(settings)
+
+
+def open_teacher(
+    settings: TeacherSettings, ledger: Ledger, *, budget: Budget | None = None, render_only: bool = False
+) -> Teacher:
+    """Open a teacher; close it, or use it in a ``with`` statement.
+
+    Teachers that are open on one ledger at the same time and have the same endpoint share its limit of concurrency
+    (that of the first), and equal requests of any of them are sent once.
+
+    Args:
+        budget: the wall that all teachers of a study share.
+        render_only: send nothing; keep the first requests in ``rendered`` and count all in ``estimate()``.
+
+    Raises:
+        SettingsError: unknown back end, no key, or a budget that cannot be kept.
+        DataError: a file or model folder is not what the settings say.
+    """
+    backend = backend_of(settings)
+    budget = budget if backend.costs else None
+    if budget is not None:
+        budget.check(settings.price, settings.sampling, "teacher")
+    place = None if render_only else enter(ledger, settings, backend)
+    return Teacher(settings, place[1].backend if place else backend, ledger, budget, place, Meter(), Rehearsal())
+
+
+class Teacher:
+    """A handle on an open teacher. Handles made of it share its endpoint, its ledger and its budget."""
+
+    def __init__(
+        self,
+        settings: TeacherSettings,
+        backend: Backend,
+        ledger: Ledger,
+        budget: Budget | None,
+        place: tuple[Engine, Lane] | None,
+        meter: Meter,
+        rehearsal: Rehearsal,
+        opener: Teacher | None = None,
+    ) -> None:
+        self.settings = settings
+        self._backend = backend
+        self._ledger = ledger
+        self._budget = budget
+        self._place = place
+        self._meter = meter
+        self._rehearsal = rehearsal
+        self._opener = opener or self  # only its close closes
+        self._is_open = True
+        self._parameters = settings.sampling.parameters()
+        self._call = Call(settings.sampling, meter, settings.price, budget)
+
+    @property
+    def identity(self) -> str:
+        """What decides the answers, as canonical JSON for the hashes of steps: never where it runs or how fast."""
+        parts = {"teacher": self._backend.identity, "model": self._backend.model, "sampling": self._parameters}
+        return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS).decode()
+
+    def with_sampling(self, **changes: Any) -> Teacher:
+        """A handle that draws its answers in another way, e.g. ``temperature=0.0``; it counts into the same usage.
+
+        Raises:
+            SettingsError: no such parameter or value.
+        """
+        values = {**self.settings.sampling.model_dump(), **changes}
+        sampling = validate(Sampling, values, "teacher.sampling")
+        if self._budget is not None:
+            self._budget.check(self.settings.price, sampling, "teacher")
+        return self._handle(self.settings.model_copy(update={"sampling": sampling}), self._meter, self._rehearsal)
+
+    def metered(self) -> Teacher:
+        """A handle with a usage and an estimate of its own, which count into those of this one too."""
+        return self._handle(self.settings, Meter(self._meter), Rehearsal(self._rehearsal))
+
+    def usage(self) -> Usage:
+        """What was asked through this handle and those made of it."""
+        return self._meter.read()
+
+    @property
+    def renders_only(self) -> bool:
+        """Whether it was opened with ``render_only``: then it sends nothing."""
+        return self._place is None
+
+    @property
+    def rendered(self) -> list[list[Message]]:
+        """The messages of the first requests (at most 100) of a teacher that only renders."""
+        return self._rehearsal.rendered
+
+    def estimate(self) -> Estimate:
+        """What a teacher that only renders was asked."""
+        return self._rehearsal.read()
+
+    def close(self) -> None:
+        """Wait shortly for requests in flight and let go. Handles made of an opened teacher need no closing."""
+        if self._opener is self and self._is_open:
+            self._is_open = False
+            if self._place is not None:
+                engine, lane = self._place
+                engine.leave(lane)
+
+    def __enter__(self) -> Teacher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What ask() uses.
+
+    def request(self, messages: Sequence[Message], sample: int) -> Request:
+        """The request for one sample."""
+        return Request(self._backend.identity, self._backend.model, messages, self._parameters, sample)
+
+    def submit(self, batch: Sequence[tuple[Example, Request]], waiter: Waiter) -> list[Slot]:
+        """Have some requests answered, by the ledger or the endpoint."""
+        if not self._opener._is_open or self._place is None:
+            raise TeacherError("this teacher is closed; ask inside its with statement")
+        slots = [Slot(example, request, self._call, waiter) for example, request in batch]
+        engine, lane = self._place
+        engine.submit(lane, slots)
+        return slots
+
+    def abandon(self, slots: Iterable[Slot]) -> None:
+        """Nobody waits for these any more."""
+        if self._place is not None:
+            self._place[0].abandon(slots)
+
+    def rehearse(self, requests: Sequence[Request]) -> None:
+        """Count some requests instead of sending them."""
+        known = self._ledger.get_many([request.key for request in requests])
+        unknown = [request for request in requests if request.key not in known]
+        price = self.settings.price if self._backend.costs else Price(input=0, output=0)
+        self._rehearsal.add(requests, unknown, self.settings.sampling.longest_answer, price)
+
+    def _handle(self, settings: TeacherSettings, meter: Meter, rehearsal: Rehearsal) -> Teacher:
+        return Teacher(
+            settings, self._backend, self._ledger, self._budget, self._place, meter, rehearsal, self._opener
+        )

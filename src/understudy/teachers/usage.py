@@ -1,0 +1,61 @@
+"""What a teacher's replies came to, counted for each handle on its own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, fields
+
+from understudy.teachers.request import Reply
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked through one handle. Tokens and usd are those of all its replies, whichever run paid for them."""
+
+    requests: int = 0  # answered or refused by the teacher now
+    from_ledger: int = 0  # answered by the ledger, or together with an equal request
+    attempts: int = 0  # sent, retries counted
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    spent_usd: float = 0.0  # paid now
+    unpriced: int = 0  # replies whose price nobody knows
+
+
+class Meter:
+    """A running Usage; what is counted here is counted in ``parent`` too."""
+
+    def __init__(self, parent: Meter | None = None) -> None:
+        self._usage = Usage()
+        self._parent = parent
+        self._lock = threading.Lock()
+
+    def read(self) -> Usage:
+        """A copy of the counts so far."""
+        with self._lock:
+            return Usage(*(getattr(self._usage, f.name) for f in fields(Usage)))
+
+    def asked(self, attempts: int, reply: Reply | None) -> None:
+        """The teacher was asked and answered, or did not (``None``)."""
+        with self._lock:
+            self._usage.requests += 1
+            self._usage.attempts += attempts
+            if reply is not None:
+                self._usage.spent_usd += reply.usd or 0.0
+                self._count(reply)
+        if self._parent is not None:
+            self._parent.asked(attempts, reply)
+
+    def known(self, reply: Reply) -> None:
+        """The ledger or an equal request had the reply."""
+        with self._lock:
+            self._usage.from_ledger += 1
+            self._count(reply)
+        if self._parent is not None:
+            self._parent.known(reply)
+
+    def _count(self, reply: Reply) -> None:
+        self._usage.prompt_tokens += reply.prompt_tokens or 0
+        self._usage.completion_tokens += reply.completion_tokens or 0
+        self._usage.usd += reply.usd or 0.0
+        self._usage.unpriced += reply.usd is None

@@ -1,0 +1,6 @@
+"""The run folder: steps as files, whole or absent, made once and reused."""
+
+from understudy.workspace.folder import Workspace
+from understudy.workspace.rows import Rows, Taken
+
+__all__ = ["Rows", "Taken", "Workspace"]

@@ -1,0 +1,266 @@
+"""Rows on disk: a step's folder of Parquet parts, read and written as a stream."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from understudy.errors import RowsLost
+from understudy.records import Dropped, Example, Origin, Row
+from understudy.workspace.files import write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_PART = 20_000
+MANIFEST = "done.json"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a step's rows: ``in + made = kept + dropped + joined``."""
+
+    name: str
+    rows_in: int
+    made: int
+    kept: int
+    joined: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows_in + self.made != self.kept + self.joined + sum(self.dropped.values()):
+            raise RowsLost(f"step {self.name!r} does not conserve its rows: {self}")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The examples that a finished step left, read anew at every iteration."""
+
+    folder: Path
+
+    def __iter__(self) -> Iterator[Example]:
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            for row in _stream(part):
+                yield _example(row)
+
+    def __len__(self) -> int:
+        return self.taken.kept
+
+    @property
+    def key(self) -> str:
+        """The hash of what the step was made of: the folder's name."""
+        return self.folder.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return orjson.loads((self.folder / MANIFEST).read_bytes())
+
+    @property
+    def taken(self) -> Taken:
+        return Taken(**self.manifest["rows"])
+
+    def dropped(self) -> Iterator[Dropped]:
+        """The rows that are out, with the reason."""
+        for row in _stream(self.folder / "dropped.parquet"):
+            yield Dropped(_example(row), row["step"], row["reason"], row["detail"])
+
+    def ids(self) -> Iterator[str]:
+        """The ids alone."""
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            for row in _stream(part, columns=["id"]):
+                yield row["id"]
+
+
+def write_rows(
+    folder: Path, name: str, incoming: Rows | None, rows: Iterable[Row], about: Callable[[], Mapping[str, Any]]
+) -> Rows:
+    """Write what a step yields into ``folder``; it appears whole or not at all.
+
+    A made row whose id was there before is dropped as ``duplicate``. Ids are remembered as 8 bytes each; nothing else
+    of a row stays in memory.
+
+    Raises:
+        RowsLost: an incoming row was neither kept, nor dropped, nor named as the parent of a made one.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    count = _Count(_ids(incoming))
+    with (
+        _Parts(partial, "part-{:05}.parquet", _schema()) as kept,
+        _Parts(partial, "dropped.parquet", _schema(True)) as out,
+    ):
+        for row in rows:
+            row = count(row)
+            if isinstance(row, Dropped):
+                out.write(_columns(row.example) | {"step": row.step, "reason": row.reason, "detail": row.detail})
+            else:
+                kept.write(_columns(row))
+    taken = count.taken(name)
+    manifest = dict(about()) | {"name": name, "rows": _as_dict(taken)}
+    write_atomically(partial / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    partial.rename(folder)
+    return Rows(folder)
+
+
+def _as_dict(taken: Taken) -> dict[str, Any]:
+    return {field: getattr(taken, field) for field in ("name", "rows_in", "made", "kept", "joined", "dropped")}
+
+
+def _ids(rows: Rows | None) -> set[int]:
+    return set() if rows is None else {_short(id) for id in rows.ids()}
+
+
+def _short(id: str) -> int:
+    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
+
+
+class _Count:
+    """Follows every id through one step."""
+
+    def __init__(self, incoming: set[int]) -> None:
+        self.incoming = incoming
+        self.left: set[int] = set()
+        self.parents: set[int] = set()
+        self.kept = 0
+        self.dropped: Counter[str] = Counter()
+
+    def __call__(self, row: Row) -> Row:
+        example = row.example if isinstance(row, Dropped) else row
+        id = _short(example.id)
+        if id in self.left:
+            again = example.replace(id=f"{example.id}~{sum(self.dropped.values())}")
+            row = Dropped(again, "duplicate", "duplicate", f"a row {example.id!r} was there before")
+        self.left.add(id)
+        if id not in self.incoming:
+            self.parents.update(map(_short, example.parents))
+        if isinstance(row, Dropped):
+            self.dropped[row.reason] += 1
+        else:
+            self.kept += 1
+        return row
+
+    def taken(self, name: str) -> Taken:
+        gone = self.incoming - self.left
+        joined = gone & self.parents
+        if lost := len(gone) - len(joined):
+            raise RowsLost(
+                f"step {name!r} lost {lost} of {len(self.incoming)} rows: a recipe must yield each row it takes in, "
+                "drop it with a reason, or name it as the parent of a row it makes"
+            )
+        passed_on = len(self.incoming) - len(gone)
+        made = self.kept + sum(self.dropped.values()) - passed_on
+        return Taken(name, len(self.incoming), made, self.kept, len(joined), dict(sorted(self.dropped.items())))
+
+
+class _Parts:
+    """Parquet files written row by row: numbered parts, or one file of several row groups."""
+
+    def __init__(self, folder: Path, pattern: str, schema: pa.Schema) -> None:
+        self.folder, self.pattern, self.schema = folder, pattern, schema
+        self.buffer: list[dict[str, Any]] = []
+        self.part = 0
+        self.writer: Any = None
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.buffer.append(row)
+        if len(self.buffer) == ROWS_PER_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.writer is None:
+            self.writer = pq.ParquetWriter(
+                self.folder / self.pattern.format(self.part), self.schema, compression="zstd"
+            )
+        self.writer.write_table(pa.Table.from_pylist(self.buffer, schema=self.schema))
+        self.buffer.clear()
+        if "{" in self.pattern:
+            self.writer.close()
+            self.writer, self.part = None, self.part + 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (self.buffer or self.part == 0 and self.writer is None):
+            self.flush()
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _schema(dropped: bool = False) -> pa.Schema:
+    import pyarrow as pa
+
+    origin = pa.struct({"dataset": pa.string(), "split": pa.string(), "row": pa.int64(), "licence": pa.string()})
+    strings = pa.list_(pa.string())
+    columns = {
+        "id": pa.string(),
+        "input": pa.string(),
+        "target": pa.string(),  # one answer
+        "targets": strings,  # several labels or references; one of the two is null
+        "choices": strings,
+        "rationale": pa.string(),
+        "notes": pa.string(),  # JSON
+        "fields": pa.string(),  # JSON
+        "origin": origin,
+        "parents": strings,
+        "replies": strings,
+    }
+    if dropped:
+        columns |= {"step": pa.string(), "reason": pa.string(), "detail": pa.string()}
+    return pa.schema(columns)
+
+
+def _columns(example: Example) -> dict[str, Any]:
+    several = isinstance(example.target, tuple)
+    origin = example.origin
+    return {
+        "id": example.id,
+        "input": example.input,
+        "target": None if several else example.target,
+        "targets": list(example.target) if several and example.target is not None else None,
+        "choices": list(example.choices),
+        "rationale": example.rationale,
+        "notes": _json(example.notes),
+        "fields": _json(example.fields),
+        "origin": origin and {name: getattr(origin, name) for name in ("dataset", "split", "row", "licence")},
+        "parents": list(example.parents),
+        "replies": list(example.replies),
+    }
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return orjson.dumps(dict(values), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    return Example(
+        id=row["id"],
+        input=row["input"],
+        target=row["target"] if row["targets"] is None else tuple(row["targets"]),
+        choices=tuple(row["choices"]),
+        rationale=row["rationale"],
+        notes=orjson.loads(row["notes"]),
+        fields=orjson.loads(row["fields"]),
+        origin=Origin(**row["origin"]) if row["origin"] else None,
+        parents=tuple(row["parents"]),
+        replies=tuple(row["replies"]),
+    )
+
+
+def _stream(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            yield from batch.to_pylist()
