@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,23 +38,27 @@ def run(
 ) -> None:
     """Run a study; the same command goes on where a stopped one left off."""
     if dry_run:
-        from understudy.rehearsal import rehearse
+        from understudy.rehearsal import rehearse, tell_prompts
 
-        _print_rehearsal(rehearse(study, prompts=dry_run, changes=changes, limit=limit, watch=_watch()), json)
+        with _watching() as watch:
+            steps = rehearse(study, prompts=dry_run, changes=changes, limit=limit, watch=watch)
+        _out(_dumps(steps) if json else tell_prompts(steps))
         return
-    from understudy.spine import run
+    from understudy.spine import run, run_folder
 
     with _watching() as watch:
         report = run(study, folder=folder, changes=changes, limit=limit, watch=watch)
-    _print_report(report, json)
+    _print_report(report, folder or run_folder(report["study"]["name"], limit), json)
 
 
 @app.command()
 def estimate(study: StudyFile, changes: Changes = [], limit: Limit = None, json: Json = False) -> None:  # noqa: B006
     """Say how many requests, tokens and how much money a study would take, before a cent is spent."""
-    from understudy.rehearsal import rehearse
+    from understudy.rehearsal import estimate, tell_estimate
 
-    _print_estimate(rehearse(study, prompts=0, changes=changes, limit=limit, watch=_watch()), json)
+    with _watching() as watch:
+        total = estimate(study, changes=changes, limit=limit, watch=watch)
+    _out(_dumps(total) if json else tell_estimate(total))
 
 
 @app.command()
@@ -66,7 +68,7 @@ def report(
     """Print the report of a finished run."""
     from understudy.report import read_report
 
-    _print_report(read_report(folder), json)
+    _print_report(read_report(folder), folder, json)
 
 
 @app.command()
@@ -156,19 +158,13 @@ def main() -> None:
         raise
 
 
-def _watch() -> Any:
+def _watching() -> Any:
     from understudy.console import watch
 
     return watch()
 
 
-@contextmanager
-def _watching() -> Iterator[Any]:
-    with _watch() as watching:
-        yield watching
-
-
-def _print_report(report: dict[str, Any], json: bool) -> None:
+def _print_report(report: dict[str, Any], folder: Path, json: bool) -> None:
     if json:
         _out(_dumps(report))
         return
@@ -177,14 +173,9 @@ def _print_report(report: dict[str, Any], json: bool) -> None:
     from understudy.report import terminal_table
 
     Console().print(terminal_table(report))
-    if folder := report.get("folder"):
-        _err(f"the whole report: {folder}/REPORT.md")
-
-
-def _print_rehearsal(rehearsal: Any, json: bool) -> None: ...
-
-
-def _print_estimate(rehearsal: Any, json: bool) -> None: ...
+    for note in report["notes"]:
+        _out(f"- {note}")
+    _out(f"The whole report: {folder / 'REPORT.md'}")
 
 
 def _dumps(value: Any, indent: bool = True) -> str:

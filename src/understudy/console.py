@@ -34,7 +34,7 @@ class Plain(AbstractContextManager["Plain"]):
         with self._lock:
             started = self._started.setdefault(name, now)
             long = now - started > 2
-            due = done == total and long or now - self._told.get(name, started) >= SECONDS_BETWEEN_LINES
+            due = (done == total and long) or now - self._told.get(name, started) >= SECONDS_BETWEEN_LINES
             if due:
                 self._told[name] = now
             if done == total:

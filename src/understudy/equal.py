@@ -63,9 +63,10 @@ def _cost(rows: Rows, entry: str, ledger: Ledger) -> Callable[[Example], float]:
     shares = Counter(key for row in rows for key in row.replies)  # one reply may have made several rows
 
     def price(key: str) -> float:
-        reply = ledger.get(key)
-        if reply is None:
+        entry = ledger.get(key)
+        if entry is None:
             return 0.0
+        reply = entry.reply
         return (reply.usd or 0.0) if entry == "usd" else (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
 
     prices = {key: price(key) / count for key, count in shares.items()}

@@ -8,18 +8,21 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import cast
 
-from understudy.curate import TestSplit, keep_out
+import orjson
+
+from understudy.curate import TestSplit, screen
 from understudy.errors import SettingsError, UnderstudyError
 from understudy.progress import Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
-from understudy.records import Row, digest
+from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
 from understudy.sources import Source, content_hash, labels_in, load, selection
 from understudy.study import Arm, Study
 from understudy.task import Task
-from understudy.teachers import Ledger, Teacher, TeacherSettings, open_teacher
+from understudy.teachers import Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
 from understudy.workspace import Rows, Workspace
+from understudy.workspace.files import write_atomically
 
 ROWS_BETWEEN_WORDS = 20
 
@@ -49,6 +52,21 @@ def with_labels(study: Study) -> Study:
     return study.model_copy(update={"task": task.model_copy(update={"labels": {name: name for name in labels}})})
 
 
+def limited(study: Study, limit: int | None) -> Study:
+    """The study with at most ``limit`` rows of every split."""
+    if limit is None:
+        return study
+    if limit < 1:
+        raise SettingsError(f"limit must be at least 1, got {limit!r}")
+    sources = {split: getattr(study.task, split) for split in ("train", "unlabelled", "test")}
+    smaller = {
+        split: source.model_copy(update={"limit": min(limit, source.limit or limit)})
+        for split, source in sources.items()
+        if source
+    }
+    return study.model_copy(update={"task": study.task.model_copy(update=smaller)})
+
+
 def load_test(workspace: Workspace, study: Study) -> Rows:
     """The locked test split, as the workspace keeps it.
 
@@ -75,6 +93,9 @@ class Classroom:
         self.test_key, self.test = test.key, TestSplit(test)
         self.render_only = render_only
         self.teachers: dict[str, Teacher] = {}
+        self._spent_file = workspace.folder / "spent.json"
+        spent = Spending(**orjson.loads(self._spent_file.read_bytes())) if self._spent_file.exists() else Spending()
+        self.budget = Budget(**study.budget.model_dump(), spent=spent)
         self._stop = threading.Event()
 
     def __enter__(self) -> Classroom:
@@ -83,6 +104,7 @@ class Classroom:
     def __exit__(self, *_: object) -> None:
         for teacher in self.teachers.values():
             teacher.close()
+        write_atomically(self._spent_file, orjson.dumps(asdict(self.budget.spent)))
 
     def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
         """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
@@ -113,7 +135,8 @@ class Classroom:
         if source is None:
             return self.workspace.step("none", f"no {split} rows", lambda: iter(()))
         key = digest(_source_key(source, task, split), self.test_key)
-        rows = self._watched(keep_out(load(source, task, split), self.test, split), f"read {split}")
+        answered = _answered(load(source, task, split), split) if task.fields.target else load(source, task, split)
+        rows = self._watched(screen(answered, self.test, split), f"read {split}")
         return self.workspace.step(key, split, lambda: rows)
 
     def _step(self, arm: Arm, name: str, settings: Settings, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
@@ -131,22 +154,20 @@ class Classroom:
 
         def rows() -> Iterator[Row]:
             made = recipe.make(incoming, given, settings)
-            return self._watched(keep_out(made, self.test, name), f"{arm.name}: {name}")
+            return self._watched(screen(made, self.test, name), f"{arm.name}: {name}")
 
         def about() -> dict[str, object]:
-            return {
-                "settings": settings.model_dump(mode="json"),
-                "teacher": asdict(teacher.usage()) if teacher else None,
-            }
+            said: dict[str, object] = {"settings": settings.model_dump(mode="json")}
+            if teacher and teacher.renders_only:
+                return said | {"rehearsal": asdict(teacher.estimate()) | {"rendered": teacher.rendered}}
+            return said | ({"teacher": asdict(teacher.usage())} if teacher else {})
 
         return self.workspace.step(key, name, rows, incoming=incoming, about=about)
 
     def _open(self, settings: TeacherSettings) -> Teacher:
         key = settings.canonical()
         if key not in self.teachers:
-            self.teachers[key] = open_teacher(
-                settings, self.ledger, budget=self.study.budget, render_only=self.render_only
-            )
+            self.teachers[key] = open_teacher(settings, self.ledger, budget=self.budget, render_only=self.render_only)
         return self.teachers[key]
 
     def _watched(self, rows: Iterable[Row], name: str) -> Iterator[Row]:
@@ -163,6 +184,11 @@ class Classroom:
 def unanswered(task: Task) -> Task:
     """The task for rows whose answer, if they have one, must not be seen."""
     return task.model_copy(update={"fields": task.fields.model_copy(update={"target": None, "rationale": None})})
+
+
+def _answered(rows: Iterable[Example], split: str) -> Iterator[Row]:
+    for row in rows:
+        yield Dropped(row, split, "no_target", "the row has no answer") if row.target in (None, (), "") else row
 
 
 def _source_key(source: Source, task: Task, split: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-Target: TypeAlias = "str | tuple[str, ...] | None"
+Target: TypeAlias = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Dropped:
     detail: str = ""
 
 
-Row: TypeAlias = "Example | Dropped"
+Row: TypeAlias = Example | Dropped
 
 
 def normalise(text: str) -> str:

@@ -28,11 +28,11 @@ class Settings(BaseModel):
         return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def validate(model: type[S], values: Any, where: str) -> S:
+def validate(model: type[S], values: Any, key: str = "") -> S:
     """Build ``model`` from plain values.
 
     Args:
-        where: what the reader should open, e.g. ``"study.yaml"`` or ``"study.yaml: arms.answers"``.
+        key: where the values stand in the study, e.g. ``"arms.answers.teacher"``.
 
     Raises:
         SettingsError: names the field, the value, the problem and the known keys.
@@ -40,13 +40,12 @@ def validate(model: type[S], values: Any, where: str) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(model, problem, where) for problem in error.errors(include_url=False)]
+        lines = [_explain(model, problem, key) for problem in error.errors(include_url=False)]
         raise SettingsError("\n".join(lines)) from None
 
 
-def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    place = f"{where}: {path}" if path else where
+def _explain(model: type[BaseModel], problem: Any, key: str) -> str:
+    place = ".".join(str(part) for part in (key, *problem["loc"]) if part != "")
     if problem["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, problem["loc"][:-1]))
         return f"{place}: unknown key. {did_you_mean(str(problem['loc'][-1]), known)}"
@@ -61,7 +60,7 @@ def _explain(model: type[BaseModel], problem: Any, where: str) -> str:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         info = model.model_fields.get(str(part))
-        nested = [t for t in _models_in(info.annotation)] if info else []
+        nested = _models_in(info.annotation) if info else []
         if not nested:
             return list(model.model_fields)
         model = nested[0]
@@ -86,7 +85,7 @@ def did_you_mean(name: str, known: list[str]) -> str:
     return f"{guess}Known: {', '.join(known) or 'none'}"
 
 
-def fill_variables(values: Any, where: str, environment: Mapping[str, str] | None = None) -> Any:
+def fill_variables(values: Any, key: str = "", environment: Mapping[str, str] | None = None) -> Any:
     """Replace ``${VAR}`` in every string by the environment's value.
 
     Raises:
@@ -94,16 +93,16 @@ def fill_variables(values: Any, where: str, environment: Mapping[str, str] | Non
     """
     environment = os.environ if environment is None else environment
     if isinstance(values, dict):
-        return {k: fill_variables(v, f"{where}.{k}", environment) for k, v in values.items()}
+        return {k: fill_variables(v, f"{key}.{k}".lstrip("."), environment) for k, v in values.items()}
     if isinstance(values, list):
-        return [fill_variables(v, f"{where}[{i}]", environment) for i, v in enumerate(values)]
+        return [fill_variables(v, f"{key}[{i}]", environment) for i, v in enumerate(values)]
     if not isinstance(values, str):
         return values
 
     def one(match: re.Match[str]) -> str:
         name = match[1]
         if not environment.get(name):
-            raise SettingsError(f"{where}: the environment variable {name} is not set; export {name}=... and run again")
+            raise SettingsError(f"{key}: the environment variable {name} is not set; export {name}=... and run again")
         return environment[name]
 
     return _VARIABLE.sub(one, values)

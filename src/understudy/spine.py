@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from typing import Any
 import orjson
 
 from understudy.equal import SENTENCES, trim
-from understudy.evaluate import score
-from understudy.lessons import Classroom, Lessons, load_test, with_labels
+from understudy.evaluation import score
+from understudy.lessons import Classroom, Lessons, limited, load_test, with_labels
 from understudy.progress import Silent, Watch
 from understudy.records import Prediction, Target, digest
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
 from understudy.settings import Settings
 from understudy.students import Trained, identity, load_model, train
 from understudy.study import Study, load_study
-from understudy.teachers import Ledger
+from understudy.teachers import Ledger, Usage
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import disk_errors, write_atomically
 
@@ -50,9 +50,9 @@ def run(
     """
     watch = watch or Silent()
     checked, written = load_study(study, changes)
-    checked = with_labels(_limited(checked, limit))
+    checked = with_labels(limited(checked, limit))
     with ExitStack() as stack:
-        workspace = stack.enter_context(Workspace(run_folder(checked, folder, limit)))
+        workspace = stack.enter_context(Workspace(Path(folder or run_folder(checked.name, limit))))
         stack.enter_context(disk_errors(workspace.folder))
         test = load_test(workspace, checked)
         for change in workspace.keep_study(written):
@@ -71,23 +71,9 @@ def run(
     return report
 
 
-def run_folder(study: Study, folder: str | Path | None = None, limit: int | None = None) -> Path:
-    """Where a study's run goes: ``runs/<name>``, and a folder of its own under a limit."""
-    return Path(folder) if folder else Path("runs") / (f"{study.name}-limit-{limit}" if limit else study.name)
-
-
-def _limited(study: Study, limit: int | None) -> Study:
-    if limit is None:
-        return study
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit!r}")
-    sources = {split: getattr(study.task, split) for split in ("train", "unlabelled", "test")}
-    smaller = {
-        split: source.model_copy(update={"limit": min(limit, source.limit or limit)})
-        for split, source in sources.items()
-        if source
-    }
-    return study.model_copy(update={"task": study.task.model_copy(update=smaller)})
+def run_folder(name: str, limit: int | None = None) -> Path:
+    """Where a study of that name runs by default: ``runs/<name>``, and a folder of its own under a limit."""
+    return Path("runs") / (f"{name}-limit-{limit}" if limit else name)
 
 
 @dataclass(frozen=True)
@@ -145,7 +131,7 @@ def _train_one(
     """One student: trained, examined on the test split, and kept. Read back where that was done before."""
     task = lessons.arm.task
     key = digest(
-        "student", settings.canonical(), identity(settings), str(seed), task.kind, *task.label_names,
+        "student", settings.canonical(), _base(settings), str(seed), task.kind, *task.label_names,
         lessons.rows.key, test.key,
     )  # fmt: skip
     done = folder / "scores.json"
@@ -163,6 +149,11 @@ def _train_one(
     content = {"key": key, "metrics": scores, "student": asdict(trained)}
     write_atomically(done, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return trained, outputs
+
+
+def _base(student: Settings) -> str:
+    """What the student starts from, by content."""
+    return identity(getattr(student, "base"), getattr(student, "revision", None))  # noqa: B009  every kind has a base
 
 
 def _begin(folder: Path, key: str) -> None:
@@ -215,28 +206,35 @@ def _results(study: Study, source: Any, test: Rows, graduates: Sequence[Graduate
 
 def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
     lessons = graduate.lessons
-    overrides = [part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)]
-    uses = [step.manifest["teacher"] for step in lessons.steps if step.manifest.get("teacher")]
     return ArmResult(
         name=graduate.name,
         chain=[name for name, _ in lessons.arm.chain],
         steps=[step.taken for step in lessons.steps],
-        teacher=TeacherUse(**{name: _sum(use[name] for use in uses) for name in TeacherUse.__dataclass_fields__}),
+        teacher=_teacher_use(lessons),
         students={
-            seed: StudentUse(**{name: getattr(one, name) for name in StudentUse.__dataclass_fields__})
+            seed: StudentUse(steps=one.steps, tokens=one.tokens, seconds=one.seconds, parameters=one.parameters)
             for seed, one in graduate.trained.items()
         },
         predictions=graduate.answers,
         gold_rows=len(lessons.steps[0]),
         training_rows=len(lessons.rows),
-        overrides=overrides,
+        overrides=[part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)],
         equal=graduate.entry if len(study.equal) > 1 else "",
     )
 
 
-def _sum(values: Iterator[Any]) -> Any:
-    known = list(values)
-    return None if None in known else sum(known)
+def _teacher_use(lessons: Lessons) -> TeacherUse:
+    """All that the arm's replies came to. Nobody knows the tokens of recorded ones; they cost this study nothing."""
+    uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
+    total = {name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__}
+    recorded = bool(uses) and lessons.arm.teacher is not None and lessons.arm.teacher.backend == "recorded"
+    return TeacherUse(
+        requests=total["requests"] + total["from_ledger"],
+        from_ledger=total["from_ledger"],
+        prompt_tokens=None if recorded else total["prompt_tokens"],
+        completion_tokens=None if recorded else total["completion_tokens"],
+        usd=None if total["unpriced"] else total["usd"],
+    )
 
 
 def _versions() -> dict[str, str]:

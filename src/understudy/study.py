@@ -12,13 +12,13 @@ import yaml
 from pydantic import Field, field_validator
 
 from understudy.errors import SettingsError
-from understudy.evaluate import check_metrics
+from understudy.evaluation import check_metrics
 from understudy.recipes import open_recipe, recipe_settings
 from understudy.settings import Settings, fill_variables, validate
 from understudy.sources import Source
 from understudy.students import settings_model
 from understudy.task import Task
-from understudy.teachers import Budget, TeacherSettings
+from understudy.teachers import TeacherSettings
 
 Equal = Literal["steps", "tokens", "words", "teacher_tokens", "usd"]
 
@@ -34,6 +34,17 @@ class StudyTask(Task):
     """The locked test split."""
 
 
+class Limits(Settings):
+    """The most that a study may spend on its teachers, over all its runs in one folder; null is no limit."""
+
+    usd: float | None = Field(default=None, ge=0)
+    """US dollars; every teacher then needs its price and sampling.max_tokens."""
+    tokens: int | None = Field(default=None, ge=0)
+    """Tokens of prompts and answers; every teacher then needs sampling.max_tokens."""
+    requests: int | None = Field(default=None, ge=0)
+    """Requests, attempts that failed counted."""
+
+
 class Study(Settings):
     """A study as it is written. ``study.plans()`` gives its arms, resolved."""
 
@@ -43,7 +54,7 @@ class Study(Settings):
     """What is to be learnt."""
     teacher: TeacherSettings | None = None
     """Who answers; not needed where every arm is [gold]."""
-    budget: Budget | None = None
+    budget: Limits = Limits()
     """What the whole study may spend on the teacher."""
     student: dict[str, Any]
     """Who learns: ``kind`` and the settings of that kind."""
@@ -108,10 +119,13 @@ def load_study(
     written["arms"] = _arms(written.get("arms"), where)
     for change in changes:
         _set(written, change)
-    values = _anchor(fill_variables(written, where), folder)
-    checked = validate(Study, values, where)
-    for arm in checked.plans():
-        check_metrics(arm.task.metric_names, arm.task.kind)
+    written["arms"] = _arms(written["arms"], where)
+    try:
+        checked = validate(Study, _anchor(fill_variables(written), folder))
+        for arm in checked.plans():
+            check_metrics(arm.task.metric_names, arm.task.kind)
+    except SettingsError as error:
+        raise SettingsError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
     return checked, written
 
 
@@ -259,7 +273,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise SettingsError(f"{str(path)!r} is a folder; name the study file, e.g. {str(path / 'study.yaml')!r}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  a SafeLoader, stricter
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except yaml.YAMLError as error:

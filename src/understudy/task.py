@@ -59,6 +59,11 @@ class Task(Settings):
     metrics: tuple[str, ...] = ()
     """Which metrics to report; left out: the usual ones of the kind."""
 
+    @field_validator("instruction")
+    @classmethod
+    def _stripped(cls, instruction: str) -> str:
+        return instruction.strip()  # a YAML block ends in a line break
+
     @field_validator("labels", mode="before")
     @classmethod
     def _as_map(cls, labels: Any) -> Any:
@@ -148,7 +153,12 @@ def _value(row: Mapping[str, Any], where: str, field: str) -> Any:
         missing = sorted(variables_of(where) - row.keys())
         if missing:
             raise DataError(_missing(field, missing[0], row))
-        return compile_template(where).render(row)
+        from jinja2 import TemplateError
+
+        try:
+            return compile_template(where).render(row)
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise DataError(f"field {field!r}: template {where!r} fails on this row: {error}") from None
     if where not in row:
         raise DataError(_missing(field, where, row))
     return row[where]

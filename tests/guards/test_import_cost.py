@@ -24,7 +24,9 @@ def test_help_loads_nothing_heavy():
 
 
 def test_a_study_is_read_and_checked_without_a_framework():
-    assert loaded("import understudy.study, understudy.teachers") & {"torch", "transformers", "datasets", "ray"} == set()
+    assert (
+        loaded("import understudy.study, understudy.teachers") & {"torch", "transformers", "datasets", "ray"} == set()
+    )
 
 
 def loaded(lines: str) -> set[str]:

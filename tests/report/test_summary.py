@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from understudy.errors import DataError, RowsLost
-from understudy.report import ArmResult, RunResults, StepRows, StudentUse, TeacherUse, build
+from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build
 from understudy.task import Task
+from understudy.workspace import Taken
 
 GOLD = ["card", "loan", "card", "branch"] * 10
 TASK = Task(instruction="Where does this\nmessage go?", kind="classification", labels={x: x for x in set(GOLD)})
@@ -24,7 +25,7 @@ def arm(name: str, *chain: str, wrong: int = 4, gold_rows: int = 60, **changes: 
     plain = ArmResult(
         name=name,
         chain=chain,
-        steps=[StepRows(name=chain[0], rows_in=gold_rows, kept=gold_rows)],
+        steps=[Taken(name=chain[0], rows_in=gold_rows, kept=gold_rows)],
         students={
             seed: StudentUse(steps=200, tokens=1000 + seed, seconds=3.0 + seed, parameters=22) for seed in (0, 1)
         },
@@ -39,7 +40,7 @@ ANSWERS = arm(
     "answers",
     "answers",
     wrong=2,
-    steps=[StepRows(name="answers", rows_in=360, kept=345, dropped={"not_a_label": 12, "in_test_split": 3})],
+    steps=[Taken(name="answers", rows_in=360, kept=345, dropped={"not_a_label": 12, "in_test_split": 3})],
     teacher=NOTHING_KNOWN,
     training_rows=345,
 )
@@ -104,8 +105,8 @@ def test_up_to_six_arms_every_pair_is_compared_and_beyond_only_with_the_first():
 
 def test_rows_of_a_chain_are_the_sum_of_its_steps():
     steps = [
-        StepRows(name="answers", rows_in=100, kept=90, dropped={"not_a_label": 10}),
-        StepRows(name="direct", rows_in=90, made=50, kept=120, joined=5, dropped={"duplicate": 14, "not_a_label": 1}),
+        Taken(name="answers", rows_in=100, kept=90, dropped={"not_a_label": 10}),
+        Taken(name="direct", rows_in=90, made=50, kept=120, joined=5, dropped={"duplicate": 14, "not_a_label": 1}),
     ]
     rows = build(study(arm("both", "answers", "direct", steps=steps)))["arms"]["both"]["rows"]
     assert rows == {"in": 100, "made": 50, "kept": 120, "joined": 5, "dropped": {"duplicate": 14, "not_a_label": 11}}
@@ -114,11 +115,11 @@ def test_rows_of_a_chain_are_the_sum_of_its_steps():
 @pytest.mark.parametrize(
     ("steps", "where"),
     [
-        ([StepRows(name="answers", rows_in=100, kept=99)], "step 'answers': 100 in"),
-        ([StepRows(name="a", rows_in=9, kept=9), StepRows(name="b", rows_in=8, kept=8)], "all steps: 9 in"),
+        ([Taken(name="answers", rows_in=100, kept=99)], "step 'answers': 100 in"),
+        ([Taken(name="a", rows_in=9, kept=9), Taken(name="b", rows_in=8, kept=8)], "all steps: 9 in"),
     ],
 )
-def test_a_row_that_went_missing_is_an_error(steps: list[StepRows], where: str):
+def test_a_row_that_went_missing_is_an_error(steps: list[Taken], where: str):
     with pytest.raises(RowsLost, match=where):
         build(study(arm("answers", "answers", steps=steps)))
 

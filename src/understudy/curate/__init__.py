@@ -1,5 +1,5 @@
 """Which rows may stay."""
 
-from understudy.curate.decontaminate import TestSplit, keep_out
+from understudy.curate.decontaminate import TestSplit, screen
 
-__all__ = ["TestSplit", "keep_out"]
+__all__ = ["TestSplit", "screen"]

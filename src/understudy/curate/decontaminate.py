@@ -1,4 +1,4 @@
-"""The locked test split: no training row and no prompt row may hold one of its texts."""
+"""The locked test split: no training row and no prompt row may hold one of its texts, nor be empty."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ class TestSplit:
         return _short(text) in self._texts
 
 
-def keep_out(rows: Iterable[Row], test: TestSplit, step: str) -> Iterator[Row]:
-    """Drop every row whose normalised input equals a test row's, as ``in_test_split``."""
+def screen(rows: Iterable[Row], test: TestSplit, step: str) -> Iterator[Row]:
+    """Drop each row whose normalised input equals a test row's (``in_test_split``) or is empty (``empty_input``)."""
     for row in rows:
-        if isinstance(row, Example) and row.input in test:
+        if isinstance(row, Dropped):
+            yield row
+        elif row.input in test:
             yield Dropped(row, step, "in_test_split", "its normalised input equals that of a test row")
+        elif not row.input.strip():
+            yield Dropped(row, step, "empty_input")
         else:
             yield row
 

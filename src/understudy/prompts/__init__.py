@@ -44,4 +44,4 @@ class Prompt:
 @lru_cache
 def load_prompt(name: str) -> Prompt:
     """The prompt in the file ``<name>.md`` of this package."""
-    return Prompt(name, (files(__package__) / f"{name}.md").read_text(encoding="utf-8"))
+    return Prompt(name, (files("understudy.prompts") / f"{name}.md").read_text(encoding="utf-8"))

@@ -74,7 +74,7 @@ def recipe_settings(name: str, values: Mapping[str, Any], where: str) -> Setting
 
 
 def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) -> dict[str | None, list[Example]]:
-    """At most ``count`` solved examples of each label, drawn in one pass; all under ``None`` for a task without labels."""
+    """At most ``count`` solved examples of each label, drawn in one pass; under ``None`` for a task without labels."""
     rng = random.Random(seed)
     drawn: dict[str | None, list[tuple[float, Example]]] = {}
     for example in train:

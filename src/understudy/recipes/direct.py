@@ -56,7 +56,7 @@ def reader(task: Task, shots: Mapping[str | None, Sequence[Example]]) -> Callabl
         shown = shots.get(wanted.target if isinstance(wanted.target, str) else None, ())
         parents = tuple(shot.id for shot in shown)
         for item in read_json_list(reply):
-            made = wanted.replace(id=f"{wanted.id}/{digest(repr(item), size=5)}", parents=parents)
+            made = wanted.replace(id=f"direct/{digest(str(wanted.target), repr(item), size=6)}", parents=parents)
             pair = row(wanted, item)
             if pair is None:
                 yield Dropped(made, "direct", "not_a_row", f"{item!r} is not of the form that was asked for")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from understudy.records import Example, Row
 from understudy.recipes import Given, Recipe
+from understudy.records import Example, Row
 from understudy.settings import Settings
 
 

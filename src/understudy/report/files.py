@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from understudy.errors import DataError
 from understudy.report.markdown import to_markdown
 from understudy.workspace.files import disk_errors, write_atomically
 
@@ -24,3 +25,15 @@ def write_reports(folder: str | Path, report: Mapping[str, Any]) -> None:
     with disk_errors(folder):
         write_atomically(folder / "report.json", as_json)
         write_atomically(folder / "REPORT.md", to_markdown(report).encode())
+
+
+def read_report(folder: str | Path) -> dict[str, Any]:
+    """What stands in the ``report.json`` of a run folder.
+
+    Raises:
+        DataError: there is none yet.
+    """
+    path = Path(folder) / "report.json"
+    if not path.is_file():
+        raise DataError(f"there is no report.json in {str(folder)!r}; name a run folder, or finish its run first")
+    return orjson.loads(path.read_bytes())

@@ -7,18 +7,7 @@ from dataclasses import dataclass, field
 
 from understudy.records import Target
 from understudy.task import Task
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRows:
-    """What became of the rows at one step: taken in + made = kept + dropped + joined."""
-
-    name: str
-    rows_in: int
-    made: int = 0
-    kept: int
-    joined: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
+from understudy.workspace import Taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +52,7 @@ class ArmResult:
 
     name: str
     chain: Sequence[str]
-    steps: Sequence[StepRows]
+    steps: Sequence[Taken]
     teacher: TeacherUse = TeacherUse()
     students: Mapping[int, StudentUse]
     predictions: Mapping[int, Sequence[Target]]

@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from understudy.errors import DataError, RowsLost
-from understudy.report.results import ArmResult, RunResults, StepRows, StudentUse
+from understudy.report.results import ArmResult, RunResults, StudentUse
+from understudy.workspace import Taken
 
 PAIRS_UP_TO = 6
 """Up to so many arms every two are compared; with more, each only with the first."""
@@ -83,7 +84,7 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
 
 
 def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
-    from understudy.evaluate.statistics import chance, interval
+    from understudy.evaluation.statistics import chance, interval
 
     found = interval(name, results.test_targets, [arm.predictions[seed] for seed in seeds])
     by_chance = chance(name, results.test_targets)
@@ -97,7 +98,7 @@ def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) ->
     }
 
 
-def _rows_of_step(step: StepRows) -> dict[str, Any]:
+def _rows_of_step(step: Taken) -> dict[str, Any]:
     return {
         "in": step.rows_in,
         "made": step.made,
@@ -113,7 +114,7 @@ def _rows_of_arm(arm: ArmResult) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
     for step in arm.steps:
         dropped.update(step.dropped)
-    rows = StepRows(
+    rows = Taken(
         name=arm.name,
         rows_in=arm.steps[0].rows_in,
         made=sum(step.made for step in arm.steps),
@@ -143,7 +144,7 @@ def _student(students: Sequence[StudentUse]) -> dict[str, Any]:
 
 
 def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
-    from understudy.evaluate.statistics import paired
+    from understudy.evaluation.statistics import paired
 
     pairs = list(combinations(results.arms, 2))
     if len(results.arms) > PAIRS_UP_TO:
@@ -168,7 +169,7 @@ def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
 
 
 def _label_saving(arms: Sequence[ArmResult], report: Mapping[str, Any]) -> dict[str, Any]:
-    from understudy.evaluate.statistics import label_saving
+    from understudy.evaluation.statistics import label_saving
 
     metrics = report["study"]["metrics"]
     if not metrics:

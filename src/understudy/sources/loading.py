@@ -169,14 +169,19 @@ def _target(source: Source, task: Task, record: Record) -> Target:
 def _examples(source: Source, task: Task, split: str, records: Iterator[Record]) -> Iterator[Example]:
     dataset = source.dataset
     for record in records:
+        origin = Origin(dataset, split, record.row, source.licence)
         try:
-            content = orjson.dumps(record.fields, option=orjson.OPT_SORT_KEYS)
-            name = f"{dataset}:{record.row}-{digest(content, size=3)}"
-            origin = Origin(dataset, split, record.row, source.licence)
-            example = task.example(record.fields, id=name, origin=origin)
-        except (DataError, orjson.JSONEncodeError) as error:
+            example = task.example(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
+        except DataError as error:
             raise DataError(f"{_place(source, record)}: {error}") from None
         yield example
+
+
+def _fingerprint(record: Record) -> str:
+    try:
+        return digest(orjson.dumps(record.fields, option=orjson.OPT_SORT_KEYS), size=3)
+    except orjson.JSONEncodeError as error:
+        raise DataError(f"the row cannot be written again ({error}); make it flatter") from None
 
 
 def _place(source: Source, record: Record) -> str:

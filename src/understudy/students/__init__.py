@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
-from understudy.errors import SettingsError
+from understudy.errors import MissingPackage, SettingsError
 from understudy.records import Example, Prediction
 from understudy.settings import Settings, did_you_mean
 from understudy.students.base import identity
@@ -85,9 +86,7 @@ def train(
         MissingPackage: PyTorch, transformers or the packaged base is not installed.
     """
     if isinstance(settings, ClassifierSettings):
-        from understudy.students import classifier
-
-        return classifier.train(settings, task, examples, folder, seed=seed, progress=progress, card=card or {})
+        return _classifier().train(settings, task, examples, folder, seed=seed, progress=progress, card=card or {})
     raise SettingsError(f"student: no student is described by {type(settings).__name__}; use one of {', '.join(KINDS)}")
 
 
@@ -97,6 +96,12 @@ def load_model(folder: Path) -> Model:
     Raises:
         DataError: the folder is no model; the message says what is missing.
     """
-    from understudy.students import classifier
+    return _classifier().load(Path(folder))
 
-    return classifier.load(Path(folder))
+
+def _classifier() -> ModuleType:
+    try:
+        from understudy.students import classifier
+    except ImportError as error:
+        raise MissingPackage(f"a student needs {error.name or error}: pip install 'understudy[train]'") from error
+    return classifier

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from threadpoolctl import threadpool_limits
 
 from understudy.errors import DataError, OutOfSpace, SettingsError
 from understudy.records import Example, digest
@@ -31,7 +32,7 @@ from understudy.students import head as heads
 from understudy.students.base import identity
 from understudy.students.batches import by_length, padded
 from understudy.students.head import Array, Head
-from understudy.students.network import Classifier, from_base
+from understudy.students.network import UnderstudyClassifier, from_base
 from understudy.students.saved import load, save, token_ids
 from understudy.students.settings import ClassifierSettings
 from understudy.students.tune import Checkpoint, Run, tune
@@ -73,7 +74,13 @@ def train(
     rows = _read(task, examples)
     origin = identity(settings.base, settings.revision)
     fingerprint = digest(
-        settings.canonical(), origin, str(seed), json.dumps(rows.labels), str(rows.exclusive), *rows.texts, rows.y.tobytes()
+        settings.canonical(),
+        origin,
+        str(seed),
+        json.dumps(rows.labels),
+        str(rows.exclusive),
+        *rows.texts,
+        rows.y.tobytes(),
     )
     checkpoint = Checkpoint(folder.with_name("checkpoint"), fingerprint)
     done = _finished(folder, fingerprint)
@@ -90,7 +97,7 @@ class _Lesson:
 
     settings: ClassifierSettings
     rows: _Rows
-    network: Classifier
+    network: UnderstudyClassifier
     ids: list[list[int]]
     pad: int
     x: Array  # frozen embeddings, (rows, width) float64
@@ -142,6 +149,7 @@ def _train(
     if trial is not None:
         run, seconds = trial.run, seconds + trial.run.seconds
         details["held_back"] = {"rows": trial.rows, "accuracy": trial.accuracy, "log_loss": trial.log_loss}
+        details["held_back"]["standard_error"] = trial.standard_error
     if trial is not None and trial.better:
         details["kept"] = NETWORK
         network.config.threshold = trial.threshold
@@ -152,7 +160,9 @@ def _train(
         if not rows.exclusive:
             network.config.threshold = heads.choose_threshold(x, rows.y, c, seed=seed)
     parameters = sum(p.numel() for p in network.parameters())
-    trained = Trained(steps=run.steps, tokens=run.tokens, seconds=round(seconds, 3), parameters=parameters, details=details)
+    trained = Trained(
+        steps=run.steps, tokens=run.tokens, seconds=round(seconds, 3), parameters=parameters, details=details
+    )
     _deliver(folder, network, tokenizer, settings, checkpoint.fingerprint, trained, card)
     return trained
 
@@ -165,8 +175,13 @@ class _Trial:
     rows: int
     accuracy: dict[str, float]  # of a multilabel row: all labels right at the probability 0.5
     log_loss: dict[str, float]
-    better: bool  # clearly
+    standard_error: float  # of the difference in log loss
     threshold: float
+
+    @property
+    def better(self) -> bool:
+        """The network's log loss is lower by more than the standard error."""
+        return self.log_loss[HEAD] - self.log_loss[NETWORK] > self.standard_error
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -202,23 +217,20 @@ def _trial(lesson: _Lesson) -> _Trial | None:
 
 
 def _compare(run: Run, head: Array, tuned: Array, y: Array, exclusive: bool) -> _Trial:
-    """The network is clearly better: its log loss by more than the standard error, and its accuracy no lower."""
     logits = {HEAD: head, NETWORK: tuned}
     loss = {name: heads.losses(z, y, exclusive) for name, z in logits.items()}
-    right = {name: ((z > 0) == y).all(1) if not exclusive else z.argmax(1) == y.argmax(1) for name, z in logits.items()}
-    gain = loss[HEAD] - loss[NETWORK]
-    clear = gain.mean() > gain.std(ddof=1) / len(gain) ** 0.5
+    right = {name: z.argmax(1) == y.argmax(1) if exclusive else ((z > 0) == y).all(1) for name, z in logits.items()}
     return _Trial(
         run=run,
         rows=len(y),
         accuracy={name: float(hits.mean()) for name, hits in right.items()},
         log_loss={name: float(losses.mean()) for name, losses in loss.items()},
-        better=bool(clear and right[NETWORK].mean() >= right[HEAD].mean()),
+        standard_error=float((loss[HEAD] - loss[NETWORK]).std(ddof=1) / len(y) ** 0.5),
         threshold=0.5 if exclusive else heads.best_threshold(tuned, y),
     )
 
 
-def _embed(network: Classifier, ids: list[list[int]], pad: int, report: Callable[[int], None]) -> Array:
+def _embed(network: UnderstudyClassifier, ids: list[list[int]], pad: int, report: Callable[[int], None]) -> Array:
     """Embeddings, (rows, width) float64, computed in float32."""
     x = np.zeros((len(ids), network.head.in_features))
     done = 0
@@ -232,7 +244,7 @@ def _embed(network: Classifier, ids: list[list[int]], pad: int, report: Callable
 _REMEMBERED: dict[str, Array] = {}  # embeddings of the last sets of rows: the seeds of an arm often share them
 
 
-def _frozen(network: Classifier, ids: list[list[int]], pad: int, key: str, report: Progress) -> Array:
+def _frozen(network: UnderstudyClassifier, ids: list[list[int]], pad: int, key: str, report: Progress) -> Array:
     """The rows' embeddings by the untouched encoder, remembered by ``key`` up to a bound of memory."""
     x = _REMEMBERED.get(key)
     if x is None:
@@ -243,34 +255,35 @@ def _frozen(network: Classifier, ids: list[list[int]], pad: int, key: str, repor
     return x
 
 
-def _set_head(network: Classifier, head: Head) -> None:
+def _set_head(network: UnderstudyClassifier, head: Head) -> None:
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(head.weight))
         network.head.bias.copy_(torch.from_numpy(head.bias))
 
 
-def _head_of(network: Classifier) -> Head:
+def _head_of(network: UnderstudyClassifier) -> Head:
     return Head(network.head.weight.detach().double().cpu().numpy(), network.head.bias.detach().double().cpu().numpy())
 
 
 def _read(task: Task, examples: Iterable[Example]) -> _Rows:
     if task.kind not in ("classification", "multilabel"):
         raise SettingsError(f"student.kind: a classifier learns classification or multilabel tasks, not {task.kind!r}")
-    rows = [(example.id, example.input, example.target) for example in examples]
+    rows = list(examples)
     if not rows:
         raise DataError("student: there are no rows to train on; look at the dropped rows of this arm's steps")
-    targets = [(id, (target,) if isinstance(target, str) else target) for id, _, target in rows]
-    labels = task.label_names or tuple(sorted({label for _, target in targets for label in target or ()}))
+    targets = [(row.target,) if isinstance(row.target, str) else row.target for row in rows]
+    labels = task.label_names or tuple(sorted({label for target in targets for label in target or ()}))
     number = {label: i for i, label in enumerate(labels)}
     y = np.zeros((len(rows), len(labels)))
-    for row, (id, target) in enumerate(targets):
+    for i, (row, target) in enumerate(zip(rows, targets, strict=True)):
         if target is None or (task.kind == "classification" and len(target) != 1):
-            raise DataError(f"example {id!r}: a target with one label is expected, got {target!r}")
+            raise DataError(f"example {row.id!r}: a target with one label is expected, got {row.target!r}")
         for label in target:
             if label not in number:
-                raise DataError(f"example {id!r}: {label!r} is none of the labels. {did_you_mean(label, list(labels))}")
-            y[row, number[label]] = 1
-    return _Rows([text for _, text, _ in rows], y, labels, task.kind == "classification")
+                known = did_you_mean(label, list(labels))
+                raise DataError(f"example {row.id!r}: {label!r} is none of the task's labels. {known}")
+            y[i, number[label]] = 1
+    return _Rows([row.input for row in rows], y, labels, task.kind == "classification")
 
 
 def _finished(folder: Path, fingerprint: str) -> Trained | None:
@@ -284,7 +297,7 @@ def _finished(folder: Path, fingerprint: str) -> Trained | None:
 
 def _deliver(
     folder: Path,
-    network: Classifier,
+    network: UnderstudyClassifier,
     tokenizer: Any,
     settings: ClassifierSettings,
     fingerprint: str,
@@ -316,10 +329,12 @@ def _seldom(progress: Progress | None) -> Progress:
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[None]:
+    """PyTorch's threads as asked; numpy's and scipy's one, as more of them cost time at the head's sizes."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -332,5 +347,7 @@ def _space(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if full or "os error 28" in str(error) or "No space left" in str(error):
-            raise OutOfSpace(f"the disk is full at {str(folder)!r}; free some space and run the same command again") from error
+            raise OutOfSpace(
+                f"the disk is full at {str(folder)!r}; free some space and run the same command again"
+            ) from error
         raise

@@ -41,7 +41,7 @@ class ClassifierConfig(PretrainedConfig):
         super().__init__(**rest)
 
 
-class Classifier(PreTrainedModel):
+class UnderstudyClassifier(PreTrainedModel):
     """``logits = head(unit length of the pooled encoder output)``."""
 
     config_class = ClassifierConfig
@@ -51,7 +51,7 @@ class Classifier(PreTrainedModel):
         super().__init__(config)
         encoder = AutoConfig.for_model(**config.encoder)
         self.encoder = AutoModel.from_config(encoder)
-        self.head = nn.Linear(encoder.hidden_size, config.num_labels)
+        self.head = nn.Linear(encoder.hidden_size, len(config.id2label or ()))
         self.post_init()
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Classifier(PreTrainedModel):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """Logits, (rows, labels); with ``labels`` (label numbers, or 0/1 of every label where multilabel) the loss too."""
+        """Logits, (rows, labels); with ``labels`` (numbers, or 0/1 of every label where multilabel) the loss too."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         logits = self.head(self.embed(input_ids, mask))
         loss = None if labels is None else self.loss(logits, labels)
@@ -79,18 +79,23 @@ class Classifier(PreTrainedModel):
             return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / len(logits)
         return F.cross_entropy(logits, labels)
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels' names in the order of the logits."""
+        return [name for _, name in sorted((self.config.id2label or {}).items(), key=lambda item: int(item[0]))]
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits to one probability a label."""
         return logits.sigmoid() if self.config.problem_type == "multi_label_classification" else logits.softmax(-1)
 
 
 AutoConfig.register(ClassifierConfig.model_type, ClassifierConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(ClassifierConfig, Classifier, exist_ok=True)
+AutoModelForSequenceClassification.register(ClassifierConfig, UnderstudyClassifier, exist_ok=True)
 
 
 def from_base(
     base: str, revision: str | None, labels: tuple[str, ...], exclusive: bool, max_length: int
-) -> tuple[Classifier, Any]:
+) -> tuple[UnderstudyClassifier, Any]:
     """A classifier around the encoder ``base``, and its tokenizer; the head is yet to be set.
 
     Weights are read from safetensors only, in float32, and no code comes with them.
@@ -115,18 +120,23 @@ def from_base(
         raise DataError(f"student.base: the tokenizer of {base!r} has no padding token; use a base that is an encoder")
     tokenizer.model_max_length = min(max_length, getattr(encoder.config, "max_position_embeddings", max_length))
     config = ClassifierConfig(
-        encoder=encoder.config.to_dict(),
+        encoder={k: v for k, v in encoder.config.to_dict().items() if k != "_name_or_path"},
         pooling=pooling_of(folder),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         problem_type="single_label_classification" if exclusive else "multi_label_classification",
     )
     with torch.device("meta"):
-        network = Classifier(config)
+        network = UnderstudyClassifier(config)
     network.encoder = encoder
     network.head = nn.Linear(encoder.config.hidden_size, len(labels))
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
-    return network.eval(), tokenizer
+    return on_device(network), tokenizer
+
+
+def on_device(network: UnderstudyClassifier) -> UnderstudyClassifier:
+    """Ready to predict, on the GPU where there is one."""
+    nn.Module.to(network, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return network.eval()
 
 
 @contextmanager

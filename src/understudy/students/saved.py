@@ -17,17 +17,35 @@ from understudy.records import Prediction
 from understudy.students import Trained
 from understudy.students.base import PACKAGED, check_model_folder
 from understudy.students.batches import by_length, padded
-from understudy.students.network import Classifier, ClassifierConfig, quiet
+from understudy.students.network import ClassifierConfig, UnderstudyClassifier, on_device, quiet
 from understudy.students.settings import ClassifierSettings
 
 WINDOW = 1024  # inputs that are sorted by length together; no more are held in memory
+
+CARD = """---
+{front}
+---
+
+# A classifier trained with Understudy
+
+{facts}
+
+## Use
+
+```python
+import understudy.students.classifier  # tells transformers of the architecture
+from transformers import pipeline
+
+classify = pipeline("text-classification", "the/folder/of/this/file")
+```
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierModel:
     """A trained classifier."""
 
-    network: Classifier
+    network: UnderstudyClassifier
     tokenizer: Any
 
     def predict(self, inputs: Iterable[str]) -> Iterator[Prediction]:
@@ -35,7 +53,7 @@ class ClassifierModel:
         stream = iter(inputs)
         while window := list(islice(stream, WINDOW)):
             ids = token_ids(self.tokenizer, window)
-            p = torch.empty(len(ids), self.network.config.num_labels)
+            p = torch.empty(len(ids), len(self.network.labels))
             with torch.inference_mode():
                 for batch in by_length([len(row) for row in ids]):
                     rows = padded([ids[i] for i in batch], self.tokenizer.pad_token_id, self.network.device)
@@ -43,8 +61,7 @@ class ClassifierModel:
             yield from map(self._prediction, p.tolist())
 
     def _prediction(self, p: list[float]) -> Prediction:
-        config = self.network.config
-        names = [config.id2label[i] for i in range(len(p))]
+        config, names = self.network.config, self.network.labels
         if config.problem_type == "multi_label_classification":
             output = tuple(name for name, score in zip(names, p, strict=True) if score >= config.threshold)
         else:
@@ -78,23 +95,22 @@ def load(folder: Path) -> ClassifierModel:
     except Exception as error:  # whatever a damaged file makes of it
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"model: {str(folder)!r} cannot be loaded ({first}); train the model again") from error
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
-    return ClassifierModel(network.eval(), tokenizer)
+    return ClassifierModel(on_device(network), tokenizer)
 
 
 def save(
     folder: Path,
-    network: Classifier,
+    network: UnderstudyClassifier,
     tokenizer: Any,
     settings: ClassifierSettings,
     trained: Trained,
     card: Mapping[str, str],
 ) -> None:
     """Write weights, config, tokenizer and model card into ``folder``."""
-    network.save_pretrained(folder)
+    with quiet():
+        network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    labels = list(network.config.label2id)
-    (folder / "README.md").write_text(_card(settings, labels, trained, card), "utf-8")
+    (folder / "README.md").write_text(_card(settings, network.labels, trained, card), "utf-8")
 
 
 def _card(settings: ClassifierSettings, labels: list[str], trained: Trained, card: Mapping[str, str]) -> str:
@@ -113,9 +129,4 @@ def _card(settings: ClassifierSettings, labels: list[str], trained: Trained, car
         **card,
     }
     lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items()]
-    return "\n".join(
-        ["---", *front, "---", "", "# A classifier trained with Understudy", "", *lines, "", "## Use", "", "```python"]
-        + ["import understudy.students.classifier  # makes the architecture known to transformers"]
-        + ["from transformers import pipeline", "", 'classify = pipeline("text-classification", "path/of/this/folder")']
-        + ["```", ""]
-    )
+    return CARD.format(front="\n".join(front), facts="\n".join(lines))

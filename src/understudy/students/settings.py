@@ -22,7 +22,7 @@ class ClassifierSettings(Settings):
     """How many optimiser steps the whole network is trained for; 0 trains the head only, null leaves it to tokens."""
     tokens: int | None = Field(default=None, ge=0)
     """How many tokens the whole network is trained on; whichever of steps and tokens is reached first ends it."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Rows a step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""

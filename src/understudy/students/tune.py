@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from understudy.students.batches import padded, shuffled
-from understudy.students.network import Classifier
+from understudy.students.network import UnderstudyClassifier
 from understudy.students.settings import ClassifierSettings
 
 Facts = dict[str, str]
@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 def tune(
-    network: Classifier,
+    network: UnderstudyClassifier,
     rows: Sequence[Sequence[int]],
     targets: Tensor,
     settings: ClassifierSettings,
@@ -113,18 +113,18 @@ def tune(
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bf16 arithmetic where it is asked for, or where ``auto`` finds a processor that has it."""
     return torch.autocast(
-        device.type, torch.bfloat16, enabled=precision == "bf16" or precision == "auto" and _bf16(device)
+        device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and _bf16(device))
     )
 
 
 def _bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities()
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # since PyTorch 2.8
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-def _optimiser(network: Classifier, settings: ClassifierSettings) -> torch.optim.AdamW:
+def _optimiser(network: UnderstudyClassifier, settings: ClassifierSettings) -> torch.optim.AdamW:
     network.requires_grad_(True)
     network.encoder.get_input_embeddings().requires_grad_(False)
     for name, parameter in network.encoder.named_parameters():

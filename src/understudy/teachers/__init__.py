@@ -8,11 +8,12 @@
 """
 
 from understudy.teachers.ask import Parse, Renderer, ask
-from understudy.teachers.budget import Budget, Spending
+from understudy.teachers.budget import Budget, Spending, usual_prompt_tokens
+from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import Backend, Message, Refused, Reply, Request, TryAgain
-from understudy.teachers.settings import Price, Sampling, TeacherSettings
+from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings
 from understudy.teachers.teacher import Teacher, backend_of, open_teacher
 from understudy.teachers.usage import Usage
 
@@ -26,6 +27,7 @@ __all__ = [
     "Message",
     "Parse",
     "Price",
+    "RecordedFile",
     "Refused",
     "Renderer",
     "Reply",
@@ -38,6 +40,8 @@ __all__ = [
     "Usage",
     "ask",
     "backend_of",
+    "check",
     "ledger_path",
     "open_teacher",
+    "usual_prompt_tokens",
 ]

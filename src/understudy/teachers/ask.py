@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import TypeAlias
 
 from understudy.errors import ParseError, SettingsError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers.engine import Outcome, Slot, Waiter
+from understudy.teachers.jobs import Outcome, Slot, Waiter
 from understudy.teachers.request import Message, Refused, Reply, Request
 from understudy.teachers.teacher import Teacher
 
 Renderer: TypeAlias = Callable[[Example], list[Message]]
 """Makes the messages for one row: a prompt bound to its constants."""
 
-Parse: TypeAlias = Callable[[Example, str], Example | Iterable[Example]]
-"""Makes rows of one reply. Raises ParseError where it cannot be read."""
+Parse: TypeAlias = Callable[[Example, str], Row | Iterable[Row]]
+"""Makes rows of one reply, also Dropped ones. Raises ParseError where it cannot be read at all."""
 
 _WINDOW = 4  # rows that wait, as a multiple of the concurrency: what waits for a slow row does not idle the teacher
 _SMALLEST_WINDOW = 64
@@ -69,9 +70,7 @@ def _requests(
             yield example if n == 1 else example.child(step, sample), teacher.request(messages, sample)
 
 
-def _ask(
-    teacher: Teacher, requests: Iterator[tuple[Example, Request]], parse: Parse, step: str
-) -> Iterator[Row]:
+def _ask(teacher: Teacher, requests: Iterator[tuple[Example, Request]], parse: Parse, step: str) -> Iterator[Row]:
     window = max(_SMALLEST_WINDOW, _WINDOW * teacher.settings.concurrency)
     some = window // 4  # read and looked up at once
     waiter = Waiter()
@@ -101,13 +100,12 @@ def _read(slot: Slot, outcome: Outcome, parse: Parse, step: str) -> Iterator[Row
     try:
         rows = _parsed(example, outcome, parse)
     except ParseError as error:
-        yield Dropped(_with_reply(example, slot.key), step, error.reason, error.detail)
-        return
+        rows = [Dropped(example, step, error.reason, error.detail)]
     for row in rows:
         yield _with_reply(row, slot.key)
 
 
-def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Example]:
+def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Row]:
     if reply.finish_reason == "length":
         raise ParseError("cut_off", "the answer was cut off; a larger sampling.max_tokens lets it end")
     if reply.finish_reason == "content_filter":
@@ -115,14 +113,16 @@ def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Example]:
     if not reply.text.strip():
         raise ParseError("empty_reply")
     made = parse(example, reply.text)
-    rows = [made] if isinstance(made, Example) else list(made)
+    rows = [made] if isinstance(made, (Example, Dropped)) else list(made)
     if not rows:
         raise ParseError("nothing_parsed")
     return rows
 
 
-def _with_reply(example: Example, key: str) -> Example:
-    return example.replace(replies=(*example.replies, key))
+def _with_reply(row: Row, key: str) -> Row:
+    if isinstance(row, Dropped):
+        return replace(row, example=row.example.replace(replies=(*row.example.replies, key)))
+    return row.replace(replies=(*row.replies, key))
 
 
 def _rehearse(teacher: Teacher, requests: Iterator[tuple[Example, Request]], step: str) -> Iterator[Row]:

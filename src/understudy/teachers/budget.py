@@ -42,7 +42,7 @@ class Budget:
         tokens: int | None = None,
         requests: int | None = None,
         *,
-        spent: Spending = Spending(),  # noqa: B008  frozen
+        spent: Spending = Spending(),
     ) -> None:
         self.usd, self.tokens, self.requests = usd, tokens, requests
         self._spent = spent

@@ -11,95 +11,21 @@ import asyncio
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
-from understudy.records import Example
 from understudy.teachers.budget import Budget, Spending, most_spending
+from understudy.teachers.jobs import Job, Lane, Outcome, Slot
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.request import Backend, Refused, Reply, Request, TryAgain, key_of
-from understudy.teachers.settings import Price, Sampling, TeacherSettings
-from understudy.teachers.usage import Meter
+from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
+from understudy.teachers.settings import Price, TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-
-Outcome = Reply | Exception
-
-
-class Waiter:
-    """Lets one consumer sleep until the row that it needs next is answered, and wakes it for no other."""
-
-    def __init__(self) -> None:
-        self._needed: Slot | None = None
-        self._wake = threading.Event()
-
-    def wait(self, slot: Slot) -> Outcome:
-        """Sleep until ``slot`` has its outcome."""
-        self._needed = slot  # first this, then the look at the outcome; answered() does both the other way round
-        while slot.outcome is None:
-            self._wake.wait()
-            self._wake.clear()
-        return slot.outcome
-
-    def answered(self, slot: Slot, outcome: Outcome) -> None:
-        """Called by the engine."""
-        slot.outcome = outcome
-        if self._needed is slot:
-            self._wake.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What goes with every request of one handle."""
-
-    sampling: Sampling
-    meter: Meter
-    price: Price | None = None
-    budget: Budget | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One row of one asker that waits for a reply."""
-
-    example: Example
-    request: Request
-    call: Call
-    waiter: Waiter
-    key: str = ""
-    outcome: Outcome | None = None
-    job: Job | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request that is sent once. ``asker`` is the slot that it was made for, and pays."""
-
-    key: str
-    content: bytes
-    asker: Slot
-    slots: list[Slot]
-    attempts: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One endpoint: what answers, how many requests at once, and the jobs that wait."""
-
-    backend: Backend
-    concurrency: int
-    retries: int
-    users: int = 0
-    queue: deque[Job] = field(default_factory=deque)
-    workers: set[asyncio.Task[None]] = field(default_factory=set)
-    not_before: float = 0.0  # monotonic seconds; the endpoint told us to wait until then
-    failed: Exception | None = None
-
 
 _ENGINES: WeakKeyDictionary[Ledger, Engine] = WeakKeyDictionary()
 _ENGINES_LOCK = threading.Lock()
@@ -157,7 +83,14 @@ class Engine:
         for key, reply in known.items():
             self._finish(new.pop(key), reply)
         if new:
-            self._loop.call_soon_threadsafe(self._enqueue, lane, list(new.values()))
+            self._send(lane, list(new.values()))
+
+    def _send(self, lane: Lane, jobs: list[Job]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._enqueue, lane, jobs)
+        except RuntimeError:  # the loop was closed by another thread
+            for job in jobs:
+                self._finish(job, _closed())
 
     def _join_or_enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
         contents = [slot.request.content() for slot in slots]
@@ -193,6 +126,8 @@ class Engine:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+            for job in list(self._in_flight.values()):  # came too late for the loop
+                self._finish(job, _closed())
 
     # Called in the loop.
 
@@ -250,7 +185,7 @@ class Engine:
                 faults += not fault.overloaded
                 if faults > lane.retries:
                     raise _given_up(fault, job.attempts) from None
-                if fault.after_s is None:
+                if not fault.after_s:
                     await asyncio.sleep(_pause_s(job.attempts))
         return None
 
@@ -285,9 +220,7 @@ class Engine:
         """Wait until the reply is durable; the ledger's own, where another process was first."""
         durable: asyncio.Future[Reply] = self._loop.create_future()
         request, price = job.asker.request, job.asker.call.price
-        self._ledger.enqueue(
-            job.content, request.teacher, reply, price, token=durable, committed=self._committed
-        )
+        self._ledger.enqueue(job.content, request.teacher, reply, price, token=durable, committed=self._committed)
         return await durable
 
     def _committed(self, pairs: list[tuple[asyncio.Future[Reply], Reply]], error: Exception | None) -> None:
@@ -299,10 +232,8 @@ class Engine:
                     continue
                 durable.set_exception(error) if error else durable.set_result(stored)
 
-        try:
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
             self._loop.call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop was closed meanwhile: nobody waits
-            pass
 
     def _is_wanted(self, job: Job) -> bool:
         with self._lock:
@@ -350,7 +281,7 @@ def _given_up(fault: TryAgain, attempts: int) -> Exception:
 
 
 def _pause_s(attempts: int) -> float:
-    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempts - 1)) * random.uniform(0.5, 1.0)
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts - 1, 10)) * random.uniform(0.5, 1.0)
 
 
 def _priced(reply: Reply, price: Price | None) -> Reply:

@@ -14,65 +14,97 @@ from understudy.errors import DataError
 from understudy.records import Example, digest
 from understudy.settings import did_you_mean
 from understudy.teachers.request import Refused, Reply, Request
-from understudy.teachers.settings import TeacherSettings
+from understudy.teachers.settings import RecordedFile, TeacherSettings
 from understudy.templates import compile_template, is_template, variables_of
 
 Key = tuple[str, ...]
 
 
 class Recorded:
-    """Answers from a JSONL file. All replies are held in memory: such files are small beside what they saved.
+    """Answers from JSONL files. All replies are held in memory: such files are small beside what they saved.
 
-    ``match`` says which column of the file equals which field or template of the example. Names are looked up among
-    the columns of the example's source row first, then ``id``, ``input``, ``target``, ``rationale`` and the notes.
-    Rows of the file with one key are successive samples. The answers were given to prompts that were not ours, so
-    ``max_tokens`` and ``temperature`` change nothing; ``stop`` cuts as a server would.
+    A file answers the examples that have the fields its ``match`` names; they are looked up among the columns of the
+    example's source row first, then ``id``, ``input``, ``target``, ``rationale`` and the notes. The answers were given
+    to prompts that were not ours, so ``max_tokens`` and ``temperature`` change nothing; ``stop`` cuts as a server does.
     """
 
     costs = False
     model = ""
 
     def __init__(self, settings: TeacherSettings) -> None:
-        assert settings.path is not None and settings.reply is not None  # TeacherSettings sees to it
-        self._path = Path(settings.path).expanduser()
-        self._match = settings.match
-        self._reply = settings.reply
-        self._name = settings.name or settings.model or self._path.name
-        self._replies: dict[Key, list[str | None]] = {}
-        content = _sha256(self._path)
-        rules = orjson.dumps([self._match, self._reply], option=orjson.OPT_SORT_KEYS)
-        self.identity = f"recorded:{digest(content, rules)}"
+        self._files = [_File(one) for one in settings.replies]
+        self._name = settings.name or settings.model or self._files[0].path.name
+        self.identity = f"recorded:{digest(*(file.identity for file in self._files))}"
         self.endpoint = self.identity
 
     def start(self) -> None:
-        """Read the file.
+        """Read the files.
 
         Raises:
             DataError: broken JSON, a missing column or an empty file, with the line.
         """
-        for line, row in _rows(self._path):
-            where = f"{self._path}:{line}"
-            key = tuple(_text(_column(row, column, where)) for column in self._match)
-            self._replies.setdefault(key, []).append(_reply_of(row, self._reply, where))
-        if not self._replies:
-            raise DataError(f"{self._path}: the file of recorded replies is empty; check teacher.path")
+        for file in self._files:
+            file.read()
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """The recorded reply to this example.
 
         Raises:
             Refused: ``no_recorded_reply``.
-            DataError: the example has no such field.
+            DataError: the example has the fields of no file.
         """
-        key = tuple(_of_example(example, where) for where in self._match.values())
-        replies = self._replies.get(key, [])
-        if request.sample >= len(replies) or (text := replies[request.sample]) is None:
-            asked = ", ".join(f"{column}={value[:60]!r}" for column, value in zip(self._match, key, strict=True))
-            raise Refused("no_recorded_reply", f"{self._path.name} has no reply {request.sample} to {asked}")
-        return Reply(_cut(text, request.sampling.get("stop") or ()), usd=0.0, model=self._name, recorded=True)
+        names = _names(example)
+        fitting = [file for file in self._files if file.needs <= names.keys()]
+        if not fitting:
+            needed = " or ".join(sorted({", ".join(sorted(file.needs)) for file in self._files}))
+            raise DataError(f"teacher.replies: no file matches example {example.id!r}, which has no field {needed}; "
+                            f"it has {', '.join(sorted(names))}")  # fmt: skip
+        for file in fitting:
+            text = file.find(names, request.sample)
+            if text is not None:
+                return Reply(_cut(text, request.sampling.get("stop") or ()), usd=0.0, model=self._name, recorded=True)
+        raise Refused("no_recorded_reply", f"{fitting[0].path.name} has no reply {request.sample} to {example.id!r}")
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+class _File:
+    """One file of replies, found by the values of an example's fields."""
+
+    def __init__(self, settings: RecordedFile) -> None:
+        self.path = Path(settings.path).expanduser()
+        self._match = settings.match
+        self._reply = settings.reply
+        self.needs = frozenset(
+            name
+            for where in settings.match.values()
+            for name in (variables_of(where) if is_template(where) else [where])
+        )
+        rules = orjson.dumps([settings.match, settings.reply], option=orjson.OPT_SORT_KEYS)
+        self.identity = digest(_sha256(self.path), rules)
+        self._replies: dict[Key, list[str | None]] = {}
+
+    def read(self) -> None:
+        for line, row in _rows(self.path):
+            where = f"{self.path}:{line}"
+            key = tuple(_text(_column(row, column, where)) for column in self._match)
+            self._replies.setdefault(key, []).append(_reply_of(row, self._reply, where))
+        if not self._replies:
+            raise DataError(f"{self.path}: the file of recorded replies is empty; check teacher.replies")
+
+    def find(self, names: Mapping[str, Any], sample: int) -> str | None:
+        key = tuple(
+            compile_template(where).render(names) if is_template(where) else _text(names[where])
+            for where in self._match.values()
+        )
+        replies = self._replies.get(key, [])
+        return replies[sample] if sample < len(replies) else None
+
+
+def _names(example: Example) -> dict[str, Any]:
+    own = {"id": example.id, "input": example.input, "target": example.target, "rationale": example.rationale}
+    return {**own, **example.notes, **example.fields}
 
 
 def _sha256(path: Path) -> str:
@@ -80,7 +112,7 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"teacher.path: {str(path)!r} cannot be read: {error.strerror}") from None
+        raise DataError(f"teacher.replies: {str(path)!r} cannot be read: {error.strerror}") from None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -113,15 +145,6 @@ def _column(row: Mapping[str, Any], column: str, where: str) -> Any:
     if column not in row:
         raise DataError(f"{where}: there is no column {column!r}. {did_you_mean(column, list(row))}")
     return row[column]
-
-
-def _of_example(example: Example, where: str) -> str:
-    own = {"id": example.id, "input": example.input, "target": example.target, "rationale": example.rationale}
-    names = {**own, **example.notes, **example.fields}
-    for name in variables_of(where) if is_template(where) else (where,):
-        if name not in names:
-            raise DataError(f"teacher.match: example {example.id!r} has no {name!r}. {did_you_mean(name, list(names))}")
-    return compile_template(where).render(names) if is_template(where) else _text(names[where])
 
 
 def _text(value: Any) -> str:

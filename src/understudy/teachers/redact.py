@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -36,8 +35,3 @@ class Secrets:
             if value in text:
                 text = text.replace(value, "***")
         return _IN_URL.sub(r"\1***@", text)
-
-
-def environment_key(name: str) -> str | None:
-    """The key in the environment, without the blanks and line ends that copying brings."""
-    return os.environ.get(name, "").strip() or None

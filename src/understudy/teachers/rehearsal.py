@@ -39,7 +39,9 @@ class Rehearsal:
         with self._lock:
             return replace(self._estimate)
 
-    def add(self, requests: Sequence[Request], unknown: Sequence[Request], longest: int | None, price: Price | None) -> None:
+    def add(
+        self, requests: Sequence[Request], unknown: Sequence[Request], longest: int | None, price: Price | None
+    ) -> None:
         """Count some requests, of which the ledger cannot answer ``unknown``, with answers of ``longest`` tokens."""
         with self._lock:
             room = max(0, _MOST_RENDERED - len(self.rendered))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_serializer, field_validator, model_validator
@@ -13,10 +13,10 @@ from understudy.settings import Settings
 _RESERVED = {"messages", "model", "n", "stream", "response_format"}
 _OWN_FIELDS = {
     "openai": {"base_url", "api_key_env"},
-    "recorded": {"path", "match", "reply"},
+    "recorded": {"replies"},
     "transformers": {"batch_size", "dtype"},
 }
-_NEEDED = {"openai": {"model"}, "recorded": {"path", "match", "reply"}, "transformers": {"model"}}
+_NEEDED = {"openai": {"model"}, "recorded": {"replies"}, "transformers": {"model"}}
 
 
 class Price(Settings):
@@ -72,6 +72,17 @@ class Sampling(Settings):
         return self.max_tokens or self.extra.get("max_completion_tokens")
 
 
+class RecordedFile(Settings):
+    """One file of recorded replies."""
+
+    path: str
+    """JSONL file (.gz too), one reply a line; lines with one key are successive samples."""
+    match: dict[str, str] = Field(min_length=1)
+    """The file's column -> field or template of the example that must equal it."""
+    reply: str = "reply"
+    """Column of the reply, or a template over the line."""
+
+
 class TeacherSettings(Settings):
     """One teacher. Which fields a back end takes is said with each; the others are refused."""
 
@@ -95,18 +106,19 @@ class TeacherSettings(Settings):
     """openai: where the API is; by default the variable OPENAI_BASE_URL, then https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
     """openai: the environment variable that holds the key; the key itself is never a setting."""
-    path: str | None = None
-    """recorded: JSONL file (.gz too) with the replies."""
-    match: dict[str, str] = Field(default_factory=dict)
-    """recorded: the file's column -> field or template of the example that must equal it."""
-    reply: str | None = None
-    """recorded: column of the reply, or a template over the recorded row."""
+    replies: tuple[RecordedFile, ...] = ()
+    """recorded: the files that hold the replies; the first whose fields an example has answers it."""
     batch_size: int = Field(default=8, gt=0)
     """transformers: most requests in one batch."""
-    dtype: str = "auto"
-    """transformers: auto, float32, bfloat16 or float16."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """transformers: the numbers to compute with; auto is what the weights are saved in."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of an extension's back end."""
+
+    @field_validator("replies", mode="before")
+    @classmethod
+    def _one_file(cls, replies: Any) -> Any:
+        return (replies,) if isinstance(replies, dict) else replies
 
     @model_validator(mode="after")
     def _belongs(self) -> TeacherSettings:

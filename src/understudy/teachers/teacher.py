@@ -11,7 +11,8 @@ from understudy.errors import SettingsError, TeacherError
 from understudy.records import Example
 from understudy.settings import did_you_mean, validate
 from understudy.teachers.budget import Budget
-from understudy.teachers.engine import Call, Engine, Lane, Slot, Waiter, enter
+from understudy.teachers.engine import Engine, enter
+from understudy.teachers.jobs import Call, Lane, Slot, Waiter
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.rehearsal import Estimate, Rehearsal
 from understudy.teachers.request import Backend, Message, Request
@@ -196,6 +197,4 @@ class Teacher:
         self._rehearsal.add(requests, unknown, self.settings.sampling.longest_answer, price)
 
     def _handle(self, settings: TeacherSettings, meter: Meter, rehearsal: Rehearsal) -> Teacher:
-        return Teacher(
-            settings, self._backend, self._ledger, self._budget, self._place, meter, rehearsal, self._opener
-        )
+        return Teacher(settings, self._backend, self._ledger, self._budget, self._place, meter, rehearsal, self._opener)

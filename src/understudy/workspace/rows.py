@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +23,19 @@ ROWS_PER_PART = 20_000
 MANIFEST = "done.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What became of a step's rows: ``in + made = kept + dropped + joined``."""
+    """What became of a step's rows: ``rows_in + made = kept + joined + dropped``.
+
+    ``made`` are rows that the step added, ``joined`` those that were replaced by what was made of them.
+    """
 
     name: str
     rows_in: int
-    made: int
+    made: int = 0
     kept: int
-    joined: int
+    joined: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.rows_in + self.made != self.kept + self.joined + sum(self.dropped.values()):
-            raise RowsLost(f"step {self.name!r} does not conserve its rows: {self}")
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,10 @@ def write_rows(
             else:
                 kept.write(_columns(row))
     taken = count.taken(name)
-    manifest = dict(about()) | {"name": name, "rows": _as_dict(taken)}
+    manifest = dict(about()) | {"name": name, "rows": asdict(taken)}
     write_atomically(partial / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     partial.rename(folder)
     return Rows(folder)
-
-
-def _as_dict(taken: Taken) -> dict[str, Any]:
-    return {field: getattr(taken, field) for field in ("name", "rows_in", "made", "kept", "joined", "dropped")}
 
 
 def _ids(rows: Rows | None) -> set[int]:
@@ -157,7 +152,14 @@ class _Count:
             )
         passed_on = len(self.incoming) - len(gone)
         made = self.kept + sum(self.dropped.values()) - passed_on
-        return Taken(name, len(self.incoming), made, self.kept, len(joined), dict(sorted(self.dropped.items())))
+        return Taken(
+            name=name,
+            rows_in=len(self.incoming),
+            made=made,
+            kept=self.kept,
+            joined=len(joined),
+            dropped=dict(sorted(self.dropped.items())),
+        )
 
 
 class _Parts:
@@ -192,7 +194,7 @@ class _Parts:
             self.writer, self.part = None, self.part + 1
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and (self.buffer or self.part == 0 and self.writer is None):
+        if kind is None and (self.buffer or (self.part == 0 and self.writer is None)):
             self.flush()
         if self.writer is not None:
             self.writer.close()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import DataError
-from understudy.evaluate.metrics import encode, weighted_scores
+from understudy.evaluation.metrics import encode, weighted_scores
 from understudy.records import Target
 
 Runs = Sequence[Sequence[Target]]  # one list of predictions a seed, all on the same rows

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from understudy.errors import DataError, SettingsError
-from understudy.evaluate import check_metrics, metric_names, score
+from understudy.evaluation import check_metrics, metric_names, score
 from understudy.task import Task
 
 TOPIC = Task(instruction="Which topic?", kind="classification", labels={"a": "a", "b": "b", "c": "c", "d": "d"})
@@ -98,8 +98,8 @@ def test_rows_that_cannot_be_scored_are_refused(gold: list[str], predicted: list
 
 def test_checking_names_and_importing_the_report_load_no_numpy():
     code = (
-        "import sys, understudy.evaluate, understudy.report\n"
-        "understudy.evaluate.check_metrics(['accuracy'], 'classification')\n"
+        "import sys, understudy.evaluation, understudy.report\n"
+        "understudy.evaluation.check_metrics(['accuracy'], 'classification')\n"
         "assert 'numpy' not in sys.modules and 'rich' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

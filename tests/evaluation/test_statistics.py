@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from understudy.errors import DataError
-from understudy.evaluate import statistics
-from understudy.evaluate.statistics import Difference, LabelSaving, chance, interval, label_saving, paired
+from understudy.evaluation import statistics
+from understudy.evaluation.statistics import Difference, LabelSaving, chance, interval, label_saving, paired
 
 LABELS = ["transfer", "card", "loan", "branch"]
 

@@ -1,0 +1,136 @@
+"""What a study would ask and what that would cost: the recipes run against teachers that only render and count."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.lessons import Classroom, limited, load_test, with_labels
+from understudy.progress import Silent, Watch
+from understudy.records import digest
+from understudy.study import Study, load_study
+from understudy.teachers import Ledger, Message, usual_prompt_tokens
+from understudy.workspace import Workspace
+
+SECONDS_A_REPLY = 2.0
+"""What a reply is taken to last where the time of a study is estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """One step of one arm that would ask a teacher.
+
+    Tokens and ``usd`` are of the requests that the ledger cannot answer: the prompt's are estimated at 4 bytes each,
+    the answers' are the most that ``sampling.max_tokens`` allows, ``None`` where that, or the price, is not set.
+    """
+
+    arms: tuple[str, ...]
+    """The arms that share the step."""
+    recipe: str
+    requests: int
+    in_ledger: int
+    prompt_tokens: int
+    completion_tokens: int | None
+    usd: float | None
+    seconds: float
+    """At 2 s a reply and the study's concurrency."""
+    prompts: tuple[Sequence[Message], ...]
+
+
+def rehearse(
+    study: str | Path | Mapping[str, Any] | Study,
+    *,
+    prompts: int = 3,
+    changes: Sequence[str] = (),
+    limit: int | None = None,
+    watch: Watch | None = None,
+) -> list[Rehearsed]:
+    """Render every prompt of a study, send none, and keep the first ``prompts`` of each step.
+
+    A step that works on what an earlier one of its chain would have made is counted on what there is without it.
+
+    Raises:
+        UnderstudyError: the same as ``run`` would, before anything is spent.
+    """
+    checked, _ = load_study(study, changes)
+    checked = with_labels(limited(checked, limit))
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-"))
+        workspace = stack.enter_context(Workspace(Path(folder)))
+        test = load_test(workspace, checked)
+        ledger = stack.enter_context(Ledger.open())
+        classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), render_only=True)
+        lessons = stack.enter_context(classroom).lessons(checked.plans())
+        steps: dict[str, Rehearsed] = {}
+        for one in lessons:
+            concurrency = one.arm.teacher.concurrency if one.arm.teacher else 1
+            for step in one.steps:
+                if rehearsal := step.manifest.get("rehearsal"):
+                    key = digest(step.taken.name, repr(rehearsal))  # arms that ask the same share the step
+                    arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
+                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, concurrency, prompts)
+        return list(steps.values())
+
+
+def estimate(study: str | Path | Mapping[str, Any] | Study, **options: Any) -> dict[str, Any]:
+    """The requests, tokens, money and time that a study would take, over all its steps.
+
+    Takes the options of ``rehearse``. Sums are ``None`` where a part of them is not known.
+    """
+    steps = rehearse(study, prompts=0, **options)
+    counts = ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd", "seconds")
+    totals = {name: _sum(getattr(step, name) for step in steps) for name in counts}
+    return totals | {"steps": [{k: v for k, v in asdict(step).items() if k != "prompts"} for step in steps]}
+
+
+def _rehearsed(
+    recipe: str, arms: tuple[str, ...], rehearsal: Mapping[str, Any], concurrency: int, prompts: int
+) -> Rehearsed:
+    counted = {k: rehearsal[k] for k in ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd")}
+    seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency
+    return Rehearsed(
+        arms=arms, recipe=recipe, **counted, seconds=seconds, prompts=tuple(rehearsal["rendered"][:prompts])
+    )
+
+
+def tell_prompts(steps: Sequence[Rehearsed]) -> str:
+    """The rendered prompts for a person."""
+    lines: list[str] = []
+    for step in steps:
+        for number, messages in enumerate(step.prompts, start=1):
+            tokens = usual_prompt_tokens(messages)
+            lines.append(f"=== {', '.join(step.arms)}: {step.recipe}, prompt {number} of {step.requests:,}, "
+                         f"about {tokens:,} tokens")  # fmt: skip
+            lines += [f"[{message['role']}]\n{message['content']}\n" for message in messages]
+    return "\n".join(lines) or "no step of this study asks a teacher"
+
+
+def tell_estimate(total: Mapping[str, Any]) -> str:
+    """An estimate for a person."""
+    lines = [_line(f"{', '.join(step['arms'])}: {step['recipe']}", step) for step in total["steps"]]
+    lines.append(_line("all", total))
+    if total["completion_tokens"] is None:
+        lines.append("answers are not counted: set teacher.sampling.max_tokens for an upper bound")
+    elif total["usd"] is None:
+        lines.append("money is not known: set teacher.price, e.g. price: {input: 0.15, output: 0.60}")
+    return "\n".join(lines)
+
+
+def _line(name: str, counted: Mapping[str, Any]) -> str:
+    answers = counted["completion_tokens"]
+    return (
+        f"{name}: {counted['requests']:,} requests, {counted['in_ledger']:,} of them in the ledger, "
+        f"about {counted['prompt_tokens']:,} prompt tokens"
+        + (f", at most {answers:,} answer tokens" if answers is not None else "")
+        + (f", at most {counted['usd']:.2f} usd" if counted["usd"] is not None else "")
+        + f", about {counted['seconds']:,.0f} s"
+    )
+
+
+def _sum(values: Any) -> Any:
+    known = list(values)
+    return None if None in known else sum(known)

@@ -1,0 +1,82 @@
+"""Whether a teacher can work, looked at before a study needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from understudy.errors import UnderstudyError
+from understudy.teachers.address import Address
+from understudy.teachers.openai import same_model
+from understudy.teachers.settings import TeacherSettings
+from understudy.teachers.teacher import backend_of
+
+_TIMEOUT_S = 5.0
+
+Finding = tuple[str, bool, str]
+"""What was looked at, whether it is well, and what was found or what to do."""
+
+
+def check(settings: TeacherSettings) -> list[Finding]:
+    """Look at a teacher without asking it anything: key, endpoint and model, or the file or folder.
+
+    Each wait ends after 5 s; nothing raises for what is wrong with the teacher.
+    """
+    try:
+        if settings.backend == "openai":
+            return _check_endpoint(settings)
+        backend = backend_of(settings)
+        if settings.backend == "recorded":
+            backend.start()
+    except UnderstudyError as error:
+        return [("teacher", False, str(error))]
+    return [("teacher", True, f"{settings.backend}: {settings.model or backend.identity}")]
+
+
+def _check_endpoint(settings: TeacherSettings) -> list[Finding]:
+    address = Address(settings)
+    findings: list[Finding] = []
+    try:
+        address.check_key()
+        findings.append(("teacher key", True, f"set in {settings.api_key_env}" if address.has_key else "none needed"))
+    except UnderstudyError as error:
+        findings.append(("teacher key", False, str(error)))
+    status, models = asyncio.run(_models(address))
+    findings.append(_reached(address, status))
+    if models:
+        found = any(same_model(str(settings.model), name) for name in models)
+        some = ", ".join(models[:5]) + (", ..." if len(models) > 5 else "")
+        text = f"{settings.model!r} is served" if found else f"{settings.model!r} is not among {some}"
+        findings.append(("teacher model", found, text))
+    return findings
+
+
+def _reached(address: Address, status: int | str) -> Finding:
+    if isinstance(status, str):
+        return ("teacher endpoint", False, f"{address.shown} cannot be reached: {status}")
+    if status in (401, 403):
+        return ("teacher endpoint", False, f"{address.shown} refuses the key ({status}); {address.how_to_set_key}")
+    return ("teacher endpoint", True, f"{address.shown} answers")
+
+
+async def _models(address: Address) -> tuple[int | str, list[str]]:
+    """The status, or why there is none, and the names of the models where the endpoint lists them."""
+    import aiohttp
+
+    async with address.session(_TIMEOUT_S) as session:
+        try:
+            async with session.get(address.at("models"), allow_redirects=False) as response:
+                raw = await response.read()
+                return response.status, _names(raw) if response.status == 200 else []
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return address.secrets.redact(str(error) or f"no answer within {_TIMEOUT_S:g} s"), []
+
+
+def _names(raw: bytes) -> list[str]:
+    try:
+        listed: Any = orjson.loads(raw)
+        return [str(model["id"]) for model in listed["data"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []

@@ -1,0 +1,75 @@
+"""The budget: a wall in money, tokens and requests."""
+
+from __future__ import annotations
+
+import pytest
+from asking import Live, asked, examples, parse, prompt
+from servers import ChatServer
+
+from understudy.errors import BudgetReached, SettingsError
+from understudy.records import Row
+from understudy.teachers import Budget, Ledger, Spending, ask, open_teacher
+
+PRICE = {"input": 1_000_000, "output": 2_000_000}  # a dollar a prompt token makes sums easy to read
+COST = 10 * 1 + 5 * 2  # of what the server says that one reply took
+
+
+def test_the_wall_is_never_passed_and_everything_paid_is_kept(ledger: Ledger, server: ChatServer, live: Live):
+    budget = Budget(usd=1000)
+    rows: list[Row] = []
+    settings = live(price=PRICE, sampling={"max_tokens": 5}, concurrency=16)
+    with open_teacher(settings, ledger, budget=budget) as teacher, pytest.raises(BudgetReached) as caught:
+        rows.extend(ask(teacher, examples(200), prompt, parse))
+    assert budget.spent.usd == server.requests * COST <= 1000
+    assert server.requests > 35, "the last few requests are held back, not half of the budget"
+    assert len(rows) == server.requests == ledger.info().replies
+    assert "raise budget.usd and run the same command" in str(caught.value)
+
+
+def test_tokens_and_requests_are_limits_too(ledger: Ledger, server: ChatServer, live: Live):
+    budget = Budget(requests=7)
+    with open_teacher(live(), ledger, budget=budget) as teacher, pytest.raises(BudgetReached, match=r"7 of 7"):
+        asked(teacher, examples(20))
+    assert server.requests == 7
+    budget = Budget(tokens=1000)
+    settings = live(sampling={"max_tokens": 20})
+    with (
+        open_teacher(settings, ledger, budget=budget) as teacher,
+        pytest.raises(BudgetReached, match=r"budget\.tokens"),
+    ):
+        asked(teacher, examples(200))
+    assert budget.spent.tokens <= 1000
+
+
+def test_attempts_count_as_requests(ledger: Ledger, server: ChatServer, live: Live):
+    server.faults = [500] * 9
+    budget = Budget(requests=2)
+    with open_teacher(live(), ledger, budget=budget) as teacher, pytest.raises(BudgetReached):
+        asked(teacher, examples(1))
+    assert server.requests == 2
+
+
+def test_replies_from_the_ledger_cost_nothing(ledger: Ledger, live: Live):
+    with open_teacher(live(), ledger) as teacher:
+        asked(teacher, examples(20))
+    with open_teacher(live(), ledger, budget=Budget(requests=0)) as teacher:
+        assert len(asked(teacher, examples(20))[0]) == 20
+
+
+def test_two_teachers_share_one_budget_and_earlier_runs_count(ledger: Ledger, server: ChatServer, live: Live):
+    budget = Budget(requests=10, spent=Spending(requests=4))
+    with open_teacher(live(), ledger, budget=budget) as one, open_teacher(live(name="b"), ledger, budget=budget) as two:
+        asked(one, examples(4))
+        with pytest.raises(BudgetReached):
+            asked(two, examples(4))
+    assert server.requests == 6
+
+
+def test_what_cannot_be_bounded_is_refused_before_anything_is_sent(ledger: Ledger, live: Live):
+    with pytest.raises(SettingsError, match=r"teacher\.price"):
+        open_teacher(live(), ledger, budget=Budget(usd=1))
+    with pytest.raises(SettingsError, match="max_tokens"):
+        open_teacher(live(price=PRICE), ledger, budget=Budget(usd=1))
+    settings = live(sampling={"extra": {"max_completion_tokens": 9}})
+    with open_teacher(settings, ledger, budget=Budget(tokens=1)) as teacher, pytest.raises(SettingsError):
+        teacher.with_sampling(extra={})

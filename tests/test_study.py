@@ -1,0 +1,132 @@
+"""A study file: what it may say, and the one clear line for what it may not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from understudy.errors import DataError, SettingsError
+from understudy.study import load_study
+
+GOOD = """
+name: toy
+task:
+  instruction: Which colour?
+  kind: classification
+  labels: [red, blue]
+  fields: {input: text, target: label}
+  train: train.jsonl
+  unlabelled: {path: more.jsonl}
+  test: test.jsonl
+teacher: {backend: recorded, replies: {path: replies.jsonl, match: {text: text}}}
+student: {kind: classifier, steps: 4}
+arms:
+  gold: [gold]
+  answers: [answers]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(dedent(GOOD))
+    return path
+
+
+def test_paths_are_relative_to_the_study_file(study: Path):
+    checked, _ = load_study(study)
+    assert checked.task.train is not None
+    assert checked.task.train.path == str(study.parent / "train.jsonl")
+    assert checked.teacher is not None
+    assert checked.teacher.replies[0].path == str(study.parent / "replies.jsonl")
+
+
+def test_an_arm_overrides_what_it_names_and_nothing_else(study: Path):
+    changes = ["arms.small={chain: [gold], task: {train: {limit: 3}}, student: {steps: 2}}"]
+    checked, _ = load_study(study, changes)
+    gold, _, small = checked.plans()
+    assert small.task.train is not None
+    assert (small.task.train.limit, small.task.train.path) == (3, str(study.parent / "train.jsonl"))
+    assert small.task.test == gold.task.test
+    assert small.student.model_dump()["steps"] == 2
+    assert gold.student.model_dump()["steps"] == 4
+
+
+def test_set_reaches_any_key_and_python_takes_the_same_words(study: Path):
+    checked, written = load_study(study, ["student.steps=9", "arms.answers.chain=[{answers: {shots: 2}}]"])
+    assert checked.plans()[1].student.model_dump()["steps"] == 9
+    assert written["arms"]["answers"]["chain"] == [{"answers": {"shots": 2}}]
+    again, _ = load_study(checked)
+    assert again == checked
+
+
+def test_variables_come_from_the_environment_and_are_not_written(study: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_DATA", "/data")
+    checked, written = load_study(study, ["task.train=${MY_DATA}/t.jsonl"])
+    assert checked.task.train is not None
+    assert checked.task.train.path == "/data/t.jsonl"
+    assert written["task"]["train"] == "${MY_DATA}/t.jsonl"
+
+
+WRONG = [
+    ("task.instructions=x", "task.instructions: unknown key. Did you mean 'instruction'? Known: "),
+    ("student.kind=clasifier", "there is no student 'clasifier'. Did you mean 'classifier'?"),
+    ("student.stepps=4", "student.stepps: unknown key. Did you mean 'steps'?"),
+    ("student.steps=many", "student.steps: Input should be a valid integer"),
+    ("arms.x=[answer]", "arms.x.chain: unknown recipe 'answer'. Did you mean 'answers'? Known: answers, direct, gold"),
+    ("arms.x=[{answers: {shot: 1}}]", "arms.x.chain.answers.shot: unknown key. Did you mean 'shots'?"),
+    ("arms.x={chain: [gold], tsk: {}}", "arms.x.tsk: unknown key. Did you mean 'task'?"),
+    ("arms.x={chain: [gold], task: {test: other.jsonl}}", "arms are compared on one test split"),
+    ("arms.x=[]", "arms.x.chain: "),
+    ("task.unlabelled=null", "arms.answers.chain: recipe 'answers' needs 'unlabelled'; add task.unlabelled"),
+    ("teacher=null", "arms.answers.chain: recipe 'answers' asks a teacher, and the study names none; add teacher:"),
+    ("task.fields.target=null", "arms.gold.chain: recipe 'gold' needs 'target'; add task.train with fields.target"),
+    ("task.train=null", "arms.gold.chain: recipe 'gold' needs 'target'"),
+    ("task.labels=[red, red]", "labels stand twice in the list: 'red'"),
+    ("task.labels=[red]", "labels: at least two different labels are needed"),
+    ("task.metrics=[acuracy]", "Did you mean 'accuracy'?"),
+    ("task.train=${NOT_SET_ANYWHERE}/x.jsonl", "task.train: the environment variable NOT_SET_ANYWHERE is not set"),
+    ("seeds=[1, 1]", "seeds: a value stands twice in the list"),
+    ("equal=[minutes]", "equal.0: Input should be 'steps', 'tokens'"),
+    ("name=a/b", "name: String should match pattern"),
+    ("arms.x", "--set 'arms.x': write it as key.subkey=value"),
+    ("name.x=1", "--set 'name.x=1': 'name' holds 'toy' and has no keys below it"),
+]
+
+
+@pytest.mark.parametrize(("change", "line"), WRONG, ids=[change for change, _ in WRONG])
+def test_what_is_wrong_is_said_in_one_clear_line(study: Path, change: str, line: str):
+    with pytest.raises((SettingsError, DataError)) as caught:
+        load_study(study, [change])
+    assert re.search(re.escape(line), str(caught.value)), str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: [", "study.yaml: not YAML: "),
+        ("name: a\nname: b", "line 2: the key 'name' stands twice"),
+        ("- a", "a study is a mapping with name, task, student and arms"),
+        ("", "a study is a mapping"),
+        ("name: a", "task: this key is required"),
+    ],
+)
+def test_a_file_that_is_no_study(tmp_path: Path, text: str, line: str):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(line)):
+        load_study(path)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path):
+    with pytest.raises(SettingsError, match="there is no study file"):
+        load_study(tmp_path / "none.yaml")
+    with pytest.raises(SettingsError, match="is a folder; name the study file"):
+        load_study(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(SettingsError, match="not UTF-8 at byte 9"):
+        load_study(tmp_path / "latin.yaml")
