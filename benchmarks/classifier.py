@@ -70,7 +70,7 @@ def rival(x: np.ndarray, y: np.ndarray, test: np.ndarray, truth: np.ndarray, see
         for scoring in SCORINGS:
             model = LogisticRegressionCV(Cs=GRID, cv=folds, scoring=scoring, max_iter=1000)  # pyright: ignore[reportArgumentType]
             model.fit(x, y)
-            scores[scoring] = float((model.predict(test) == truth).mean())
+            scores[scoring] = float(np.mean(model.predict(test) == truth))
     return scores
 
 

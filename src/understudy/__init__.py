@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from understudy.spine import run
     from understudy.students import load_model, train
     from understudy.study import Study, load_study
-    from understudy.task import Task
+    from understudy.task import Fields, Task
     from understudy.teachers import Ledger, Teacher, ask, open_teacher
 
 _HOMES = {
     "Dropped": "records",
     "Example": "records",
+    "Fields": "task",
     "Given": "recipes",
     "Ledger": "teachers",
     "Origin": "records",
@@ -56,6 +57,7 @@ _HOMES = {
 __all__ = [
     "Dropped",
     "Example",
+    "Fields",
     "Given",
     "Ledger",
     "Origin",

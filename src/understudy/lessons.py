@@ -192,5 +192,5 @@ def _answered(rows: Iterable[Example], split: str) -> Iterator[Row]:
 
 
 def _source_key(source: Source, task: Task, split: str) -> str:
-    labels = repr(sorted((task.labels or {}).items()))
+    labels = repr(sorted(task.label_of.items()))
     return digest(split, content_hash(source), selection(source), task.kind, task.fields.canonical(), labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -51,7 +51,7 @@ class Task(Settings):
     """What is asked, as it stands in every prompt."""
     kind: Kind
     """What kind of answer there is; it decides the metrics and which students fit."""
-    labels: dict[str, str] | None = None
+    labels: Mapping[str, str] | Sequence[str] | None = None
     """The answers: a list, or a map from the value in the file to the label's name.
     Left out: the distinct answers of the train file."""
     fields: Fields = Fields()
@@ -79,7 +79,7 @@ class Task(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
-        if self.labels is not None and len(set(self.labels.values())) < 2:
+        if self.labels is not None and len(self.label_names) < 2:
             raise ValueError("labels: at least two different labels are needed")
         if self.kind == "choice" and self.fields.choices is None:
             raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
@@ -88,7 +88,13 @@ class Task(Settings):
     @property
     def label_names(self) -> tuple[str, ...]:
         """The labels' names in the order given."""
-        return tuple(dict.fromkeys((self.labels or {}).values()))
+        return tuple(dict.fromkeys(self.label_of.values()))
+
+    @property
+    def label_of(self) -> Mapping[str, str]:
+        """The value in the file -> the label's name; empty where the task has no labels."""
+        assert self.labels is None or isinstance(self.labels, Mapping)  # a list became a map
+        return self.labels or {}
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -139,10 +145,9 @@ class Task(Settings):
         """
         if isinstance(target, tuple):
             return tuple(sorted({str(self.label(one)) for one in target}, key=self.label_names.index))
-        assert self.labels is not None
-        if target in self.labels:
-            return self.labels[target]
-        if target in self.labels.values():
+        if target in self.label_of:
+            return self.label_of[target]
+        if target in self.label_names:
             return target
         raise DataError(f"field 'target': {target!r} is none of the task's labels. "
                         + did_you_mean(target, list(self.label_names)))  # fmt: skip

@@ -147,6 +147,7 @@ def test_a_student_learns_and_transformers_opens_it(base: str, tmp_path: Path) -
     assert "- Training rows: 60" in card
     for path in folder.rglob("*"):
         if path.suffix in (".json", ".md"):
+            assert str(Path(base).parent) not in path.read_text("utf-8")
             assert str(tmp_path) not in path.read_text("utf-8")
 
 
@@ -237,7 +238,7 @@ def test_steps_and_tokens_end_the_training(base: str, tmp_path: Path, limits: di
 
 def interrupted(base: str, folder: Path) -> Trained:
     """The training that is broken off in the tests of resuming."""
-    more = {"steps": 100, "learning_rate": 3e-3, "checkpoint_every_s": 0}
+    more = {"steps": 60, "learning_rate": 3e-3, "checkpoint_every_s": 0}
     return train(settings(base, **more), SAME, pairs(100), folder, seed=3)
 
 

@@ -11,7 +11,7 @@ from asking import Live, asked, examples, parse, prompt
 from servers import ChatServer
 
 from understudy.errors import DataError, ParseError, SettingsError, TeacherError
-from understudy.records import Dropped, Example
+from understudy.records import Dropped, Example, Row
 from understudy.teachers import Ledger, ask, open_teacher
 
 
@@ -99,15 +99,16 @@ def test_one_ask_may_feed_another(ledger: Ledger, server: ChatServer, live: Live
 
 
 def test_what_parse_refuses_is_dropped_with_its_reply(ledger: Ledger, live: Live):
-    def only_even(example: Example, reply: str) -> list[Example | Dropped]:
+    def parts(example: Example, reply: str) -> Iterator[Row]:
         number = int(example.id[1:])
         if number == 1:
             raise ParseError("odd", "no odd rows")
-        made = [example.child("part", part) for part in range(number)]
-        return [*made, Dropped(example.child("part", "bad"), "loud", "not_a_part")] if number == 2 else made
+        yield from (example.child("part", part) for part in range(number))
+        if number == 2:
+            yield Dropped(example.child("part", "bad"), "loud", "not_a_part")
 
     with open_teacher(live(), ledger) as teacher:
-        rows = list(ask(teacher, examples(3), prompt, only_even, step="loud"))
+        rows = list(ask(teacher, examples(3), prompt, parts, step="loud"))
     reasons = [(row.example.id, row.reason) for row in rows if isinstance(row, Dropped)]
     assert reasons == [("e0", "nothing_parsed"), ("e1", "odd"), ("e2+part.bad", "not_a_part")]
     assert [row.id for row in rows if isinstance(row, Example)] == ["e2+part.0", "e2+part.1"]

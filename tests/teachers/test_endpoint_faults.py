@@ -23,7 +23,10 @@ def test_being_told_to_slow_down_delays_and_never_drops(ledger: Ledger, server: 
     assert (usage.requests, usage.attempts) == (3, 4)
 
 
-@pytest.mark.parametrize("raw", [b'{"choices": [{"mess', b"<html>", b'{"choices": []}', b"null"])
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"choices": [{"mess', b"<html>", b'{"choices": []}', b"null", b'{"choices": [{"message": {"content": 1}}]}'],
+)
 def test_a_malformed_body_is_asked_again(ledger: Ledger, server: ChatServer, live: Live, raw: bytes):
     server.raw = [raw]
     with open_teacher(live(), ledger) as teacher:
@@ -174,6 +177,7 @@ def test_a_reply_that_names_another_model_is_refused(ledger: Ledger, server: Cha
         ("llama3", "llama3:latest"),
         ("name", "/models/name.gguf"),
         ("models/x", "x"),
+        ("org/tiny", "org/tiny@main"),
         ("anthropic.claude-x", "anthropic.claude-x-v1:0"),
     ],
 )
@@ -191,6 +195,7 @@ def test_two_names_of_one_model(asked_for: str, answered: str):
         ("llama3:8b", "llama3:70b"),
         ("gpt-4", "gpt-3.5-turbo"),
         ("deepseek-v2", "deepseek-v3"),
+        ("gpt-4-0613", "gpt-4-1106-preview"),
     ],
 )
 def test_names_of_two_models(asked_for: str, answered: str):

@@ -74,7 +74,7 @@ def test_what_was_committed_survives_a_cut_at_any_place_of_the_write_ahead_log(t
             sizes.append(path.with_name(path.name + "-wal").stat().st_size)
         log = path.with_name(path.name + "-wal").read_bytes()
         shutil.copy(path, tmp_path / "main")
-    for cut in range(0, len(log) + 1, 999):
+    for cut in range(0, len(log) + 1, 2_999):
         folder = tmp_path / f"cut-{cut}"
         folder.mkdir()
         shutil.copy(tmp_path / "main", folder / "ledger.sqlite3")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Live
+from asking import Live, asked, examples
 from servers import ChatServer
 
 from understudy.errors import SettingsError
@@ -72,3 +72,24 @@ def test_doctor_looks_at_a_file(tmp_path: Path):
     ((_, ok, says),) = check(settings)
     assert not ok
     assert "cannot be read" in says
+
+
+def test_an_installed_extension_is_a_back_end_too(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "parrot.py").write_text(
+        "from understudy.teachers import Reply\n"
+        "class Parrot:\n"
+        "    identity, model, endpoint, costs = 'parrot', '', 'parrot', False\n"
+        "    def __init__(self, settings): self.word = settings.options['word']\n"
+        "    def start(self): pass\n"
+        "    async def complete(self, request, example): return Reply(self.word)\n"
+        "    async def aclose(self): pass\n"
+    )
+    installed = tmp_path / "parrot-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: parrot\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[understudy.teachers]\nparrot = parrot:Parrot\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = validate(TeacherSettings, {"backend": "parrot", "options": {"word": "hello"}}, "teacher")
+    with open_teacher(settings, ledger) as teacher:
+        kept, _ = asked(teacher, examples(2))
+    assert [row.target for row in kept] == ["hello", "hello"]

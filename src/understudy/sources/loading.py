@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import islice
+from os import PathLike, fspath
 from random import Random
 from typing import Any
 
@@ -30,19 +31,21 @@ def read(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         yield record.row, record.fields
 
 
-def load(source: Source, task: Task, split: str = "train") -> Iterator[Example]:
+def load(source: Source | str | PathLike[str], task: Task, split: str = "train") -> Iterator[Example]:
     """The chosen rows as examples with stable ids, in file order.
 
     An id names dataset, row and a digest of the row's fields, so it does not change with ``skip``, ``sample`` or
     ``limit``.
 
     Args:
+        source: a file's path, or a ``Source`` that also says which of its rows.
         split: the part of the study that the rows are read for: train, unlabelled or test.
 
     Raises:
         DataError: as ``read``; a row that does not fit the task; no row is left to read.
         MissingPackage: as ``read``.
     """
+    source = source if isinstance(source, Source) else Source(path=fspath(source))
     empty = True
     for example in _examples(source, task, split, islice(_chosen(source, task), source.limit)):
         yield example

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 from understudy.errors import MissingPackage, SettingsError
 from understudy.records import Example, Prediction
-from understudy.settings import Settings, did_you_mean
+from understudy.settings import Settings, did_you_mean, validate
 from understudy.students.base import identity
 from understudy.students.settings import ClassifierSettings
 from understudy.task import Task
@@ -60,12 +60,12 @@ def settings_model(kind: str) -> type[Settings]:
 
 
 def train(
-    settings: Settings,
+    settings: Settings | Mapping[str, Any],
     task: Task,
     examples: Iterable[Example],
-    folder: Path,
+    folder: str | Path,
     *,
-    seed: int,
+    seed: int = 0,
     progress: Progress | None = None,
     card: Mapping[str, str] | None = None,
 ) -> Trained:
@@ -75,6 +75,7 @@ def train(
     and ends with the weights of an unbroken run. Called again when ``folder`` is whole, it only reads what it took.
 
     Args:
+        settings: those of a kind of student, or plain values with ``kind``, as in a study.
         examples: rows with a target; the target holds names of the task's labels.
         folder: the model's folder, e.g. ``arms/gold/seed-0/model``.
         progress: called with what is done, how much of it, and the total, a few times a second.
@@ -85,12 +86,16 @@ def train(
         SettingsError: the student does not go with the task's kind.
         MissingPackage: PyTorch, transformers or the packaged base is not installed.
     """
+    if isinstance(settings, Mapping):
+        settings = validate(settings_model(settings.get("kind", "")), dict(settings), "student")
     if isinstance(settings, ClassifierSettings):
-        return _classifier().train(settings, task, examples, folder, seed=seed, progress=progress, card=card or {})
+        return _classifier().train(
+            settings, task, examples, Path(folder), seed=seed, progress=progress, card=card or {}
+        )
     raise SettingsError(f"student: no student is described by {type(settings).__name__}; use one of {', '.join(KINDS)}")
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: str | Path) -> Model:
     """The trained student in ``folder``.
 
     Raises:

@@ -13,9 +13,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +30,16 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress, Trained
 from understudy.students import head as heads
 from understudy.students.base import identity
-from understudy.students.batches import by_length, padded
-from understudy.students.head import Array, Head
+from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, set_head
 from understudy.students.network import UnderstudyClassifier, from_base
 from understudy.students.saved import load, save, token_ids
 from understudy.students.settings import ClassifierSettings
-from understudy.students.tune import Checkpoint, Run, tune
+from understudy.students.tune import Checkpoint, Run
 from understudy.task import Task
 
 __all__ = ["load", "train"]
 
-HEAD, NETWORK = "head", "whole network"
 REPORT_EVERY_S = 0.3
-REMEMBERED_BYTES = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What is learnt from: texts, and 0/1 of every label, (rows, labels) float64."""
-
-    texts: list[str]
-    y: Array
-    labels: tuple[str, ...]
-    exclusive: bool
-
-    def targets(self) -> torch.Tensor:
-        """As the network's loss takes them: label numbers, or 0/1 of every label."""
-        return torch.from_numpy(self.y.argmax(1) if self.exclusive else self.y.astype(np.float32))
 
 
 def train(
@@ -91,44 +74,9 @@ def train(
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class _Lesson:
-    """All that the parts of one training share."""
-
-    settings: ClassifierSettings
-    rows: _Rows
-    network: UnderstudyClassifier
-    ids: list[list[int]]
-    pad: int
-    x: Array  # frozen embeddings, (rows, width) float64
-    c: float
-    seed: int
-    checkpoint: Checkpoint
-    report: Progress
-
-    def fit(self, which: Array) -> Head:
-        """The head on the frozen embeddings of some rows."""
-        return heads.fit(self.x[which], self.rows.y[which], self.c, exclusive=self.rows.exclusive)
-
-    def tune(self, which: Array, stage: str, facts: dict[str, str]) -> Run:
-        """Train the whole network on some rows, from the head that was fitted on them."""
-        _set_head(self.network, self.fit(which))
-        return tune(
-            self.network,
-            [self.ids[i] for i in which],
-            self.rows.targets()[torch.from_numpy(which)],
-            self.settings,
-            seed=self.seed,
-            pad=self.pad,
-            checkpoint=self.checkpoint,
-            facts={"stage": stage, **facts},
-            report=lambda step: self.report(stage, step, self.settings.steps or 0),
-        )
-
-
 def _train(
     settings: ClassifierSettings,
-    rows: _Rows,
+    rows: Rows,
     origin: str,
     folder: Path,
     checkpoint: Checkpoint,
@@ -139,13 +87,13 @@ def _train(
     began = time.monotonic()
     network, tokenizer = from_base(settings.base, settings.revision, rows.labels, rows.exclusive, settings.max_length)
     ids, pad = token_ids(tokenizer, rows.texts), tokenizer.pad_token_id
-    x = _frozen(network, ids, pad, digest(origin, str(settings.max_length), *rows.texts), report)
+    x = frozen_embeddings(network, ids, pad, digest(origin, str(settings.max_length), *rows.texts), report)
     c = heads.choose_c(x, rows.y, exclusive=rows.exclusive, seed=seed)
-    lesson = _Lesson(settings, rows, network, ids, pad, x, c, seed, checkpoint, report)
+    lesson = Lesson(settings, rows, network, ids, pad, x, c, seed, checkpoint, report)
     everything = np.arange(len(x))
     seconds = time.monotonic() - began
     details: dict[str, Any] = {"kept": HEAD, "C": c, "rows": len(x)}
-    trial, run = _trial(lesson), Run()
+    trial, run = hold_trial(lesson), Run()
     if trial is not None:
         run, seconds = trial.run, seconds + trial.run.seconds
         details["held_back"] = {"rows": trial.rows, "accuracy": trial.accuracy, "log_loss": trial.log_loss}
@@ -156,7 +104,7 @@ def _train(
         run = lesson.tune(everything, "training", {"trial": trial.as_json()})
         seconds += run.seconds
     else:
-        _set_head(network, lesson.fit(everything))
+        set_head(network, lesson.fit(everything))
         if not rows.exclusive:
             network.config.threshold = heads.choose_threshold(x, rows.y, c, seed=seed)
     parameters = sum(p.numel() for p in network.parameters())
@@ -167,105 +115,7 @@ def _train(
     return trained
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """The whole network against the head alone on rows that neither has seen."""
-
-    run: Run
-    rows: int
-    accuracy: dict[str, float]  # of a multilabel row: all labels right at the probability 0.5
-    log_loss: dict[str, float]
-    standard_error: float  # of the difference in log loss
-    threshold: float
-
-    @property
-    def better(self) -> bool:
-        """The network's log loss is lower by more than the standard error."""
-        return self.log_loss[HEAD] - self.log_loss[NETWORK] > self.standard_error
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> _Trial:
-        told = json.loads(text)
-        return cls(**told | {"run": Run(**told["run"])})
-
-
-def _trial(lesson: _Lesson) -> _Trial | None:
-    """Train on a part of the rows and compare on the rest; ``None`` where there is nothing to train or compare.
-
-    Leaves the encoder as it was. The checkpoint says so once the trial is over, so that a resume does not repeat it.
-    """
-    settings, rows = lesson.settings, lesson.rows
-    part = heads.stratify(heads.first_label(rows.y), round(1 / settings.held_back), lesson.seed)
-    learn, held = np.flatnonzero(part), np.flatnonzero(part == 0)
-    if settings.steps == 0 or settings.tokens == 0 or len(held) < 2 or not len(learn):
-        return None
-    _, facts = lesson.checkpoint.read()
-    if "trial" in facts:
-        return _Trial.from_json(facts["trial"])
-    encoder = lesson.network.encoder
-    untouched = {name: value.clone() for name, value in encoder.state_dict().items()}
-    run = lesson.tune(learn, "trial", {})
-    embedded = _embed(lesson.network, [lesson.ids[i] for i in held], lesson.pad, lambda done: None)
-    tuned = _head_of(lesson.network).logits(embedded)
-    trial = _compare(run, lesson.fit(learn).logits(lesson.x[held]), tuned, rows.y[held], rows.exclusive)
-    encoder.load_state_dict(untouched)
-    lesson.checkpoint.write({}, {"trial": trial.as_json()})
-    return trial
-
-
-def _compare(run: Run, head: Array, tuned: Array, y: Array, exclusive: bool) -> _Trial:
-    logits = {HEAD: head, NETWORK: tuned}
-    loss = {name: heads.losses(z, y, exclusive) for name, z in logits.items()}
-    right = {name: z.argmax(1) == y.argmax(1) if exclusive else ((z > 0) == y).all(1) for name, z in logits.items()}
-    return _Trial(
-        run=run,
-        rows=len(y),
-        accuracy={name: float(hits.mean()) for name, hits in right.items()},
-        log_loss={name: float(losses.mean()) for name, losses in loss.items()},
-        standard_error=float((loss[HEAD] - loss[NETWORK]).std(ddof=1) / len(y) ** 0.5),
-        threshold=0.5 if exclusive else heads.best_threshold(tuned, y),
-    )
-
-
-def _embed(network: UnderstudyClassifier, ids: list[list[int]], pad: int, report: Callable[[int], None]) -> Array:
-    """Embeddings, (rows, width) float64, computed in float32."""
-    x = np.zeros((len(ids), network.head.in_features))
-    done = 0
-    with torch.inference_mode():
-        for batch in by_length([len(row) for row in ids]):
-            x[batch] = network.embed(*padded([ids[i] for i in batch], pad, network.device)).cpu().numpy()
-            report(done := done + len(batch))
-    return x
-
-
-_REMEMBERED: dict[str, Array] = {}  # embeddings of the last sets of rows: the seeds of an arm often share them
-
-
-def _frozen(network: UnderstudyClassifier, ids: list[list[int]], pad: int, key: str, report: Progress) -> Array:
-    """The rows' embeddings by the untouched encoder, remembered by ``key`` up to a bound of memory."""
-    x = _REMEMBERED.get(key)
-    if x is None:
-        x = _embed(network, ids, pad, lambda done: report("embeddings", done, len(ids)))
-        _REMEMBERED[key] = x
-        while sum(kept.nbytes for kept in _REMEMBERED.values()) > REMEMBERED_BYTES:
-            del _REMEMBERED[next(iter(_REMEMBERED))]
-    return x
-
-
-def _set_head(network: UnderstudyClassifier, head: Head) -> None:
-    with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(head.weight))
-        network.head.bias.copy_(torch.from_numpy(head.bias))
-
-
-def _head_of(network: UnderstudyClassifier) -> Head:
-    return Head(network.head.weight.detach().double().cpu().numpy(), network.head.bias.detach().double().cpu().numpy())
-
-
-def _read(task: Task, examples: Iterable[Example]) -> _Rows:
+def _read(task: Task, examples: Iterable[Example]) -> Rows:
     if task.kind not in ("classification", "multilabel"):
         raise SettingsError(f"student.kind: a classifier learns classification or multilabel tasks, not {task.kind!r}")
     rows = list(examples)
@@ -283,7 +133,7 @@ def _read(task: Task, examples: Iterable[Example]) -> _Rows:
                 known = did_you_mean(label, list(labels))
                 raise DataError(f"example {row.id!r}: {label!r} is none of the task's labels. {known}")
             y[i, number[label]] = 1
-    return _Rows([row.input for row in rows], y, labels, task.kind == "classification")
+    return Rows([row.input for row in rows], y, labels, task.kind == "classification")
 
 
 def _finished(folder: Path, fingerprint: str) -> Trained | None:
@@ -307,7 +157,7 @@ def _deliver(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     save(partial, network, tokenizer, settings, trained, card)
-    told = {"fingerprint": fingerprint, "settings": settings.model_dump(mode="json"), "trained": asdict(trained)}
+    told = {"fingerprint": fingerprint, "trained": asdict(trained)}
     (partial / "training.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if folder.exists():
         shutil.rmtree(folder)

@@ -79,8 +79,7 @@ def choose_c(x: Array, y: Array, *, exclusive: bool, seed: int) -> float:
         x, y = x[part], y[part]
     total, scored = np.zeros(len(GRID)), 0
     for learn, held in _folds(y, seed):
-        held = held[~((y[held] > 0) & ~(y[learn] > 0).any(0)).any(1)]  # not the rows of a label that was not learnt
-        head = None
+        held, head = learnable(y, learn, held), None
         for i, c in enumerate(GRID):
             head = fit(x[learn], y[learn], c, exclusive=exclusive, start=head)
             total[i] += losses(head.logits(x[held]), y[held], exclusive).sum()
@@ -111,6 +110,12 @@ def stratify(labels: Sequence[int], parts: int, seed: int) -> Array:
     part = np.empty(len(labels), dtype=int)
     part[order] = np.arange(len(labels)) % parts
     return part
+
+
+def learnable(y: Array, learn: Array, held: Array) -> Array:
+    """Those of the ``held`` rows whose labels all stand in the ``learn`` rows: the others tell nothing."""
+    unknown = (y[learn] == 0).all(0)
+    return held[(y[held][:, unknown] == 0).all(1)]
 
 
 def first_label(y: Array) -> list[int]:

@@ -114,13 +114,14 @@ def save(
 
 
 def _card(settings: ClassifierSettings, labels: list[str], trained: Trained, card: Mapping[str, str]) -> str:
-    base = f"sentence-transformers/{settings.base}" if settings.base in PACKAGED else settings.base
-    licence = PACKAGED[settings.base].licence if settings.base in PACKAGED else None
-    front = [f"license: {licence}"] * bool(licence)
-    front += [f"base_model: {json.dumps(base)}"] * (not Path(settings.base).is_dir())
+    packaged, folder = PACKAGED.get(settings.base), Path(settings.base).expanduser()
+    base = f"sentence-transformers/{settings.base}" if packaged else settings.base
+    front = [f"license: {packaged.licence}"] if packaged else []
+    if not folder.is_dir():
+        front.append(f"base_model: {json.dumps(base)}")
     front += ["library_name: transformers", "pipeline_tag: text-classification", "tags: [understudy, distillation]"]
     facts = {
-        "Base": base,
+        "Base": folder.name if folder.is_dir() else base,
         "Labels": ", ".join(labels),
         "Training rows": str(trained.details["rows"]),
         "Parameters": f"{trained.parameters:,}",

@@ -69,7 +69,7 @@ def tune(
     pad: int,
     checkpoint: Checkpoint,
     facts: Facts,
-    report: Callable[[int], None],
+    report: Callable[[Run], None],
 ) -> Run:
     """Train ``network`` in place, from the checkpoint if it belongs to the same ``facts``.
 
@@ -77,7 +77,7 @@ def tune(
         rows: token ids of each row.
         targets: label numbers, (rows,), or 0/1 of every label, (rows, labels), float32.
         facts: what the checkpoint must say besides, e.g. the stage of a longer training.
-        report: called after each step with the number of steps done.
+        report: called after each step.
     """
     device = network.device
     optimiser = _optimiser(network, settings)
@@ -102,7 +102,7 @@ def tune(
         optimiser.step()
         optimiser.zero_grad()
         run = Run(run.steps + 1, run.tokens + tokens, time.monotonic() - started)
-        report(run.steps)
+        report(run)
         if time.monotonic() - written >= settings.checkpoint_every_s and not _over(run, settings):
             checkpoint.write(_state(optimiser, trained), facts | _facts(run))
             written = time.monotonic()

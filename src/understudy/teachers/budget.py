@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from understudy.errors import BudgetReached, SettingsError
-from understudy.teachers.request import Message
+from understudy.teachers.request import Message, Reply
 from understudy.teachers.settings import Price, Sampling
 
 
@@ -118,3 +118,17 @@ def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price 
     """The most that one attempt can cost."""
     prompt, completion = most_prompt_tokens(messages), sampling.longest_answer or 0
     return Spending(price.usd(prompt, completion) if price else 0.0, prompt + completion, 1)
+
+
+def priced(reply: Reply, price: Price | None) -> Reply:
+    """The reply with what it cost, where that can be worked out."""
+    if reply.usd is not None or price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        return reply
+    return replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
+
+
+def spending_of(reply: Reply, most: Spending) -> Spending:
+    """What an attempt came to; where the teacher does not say, the most that it can have been."""
+    if reply.prompt_tokens is None or reply.completion_tokens is None:
+        return most
+    return Spending(reply.usd or 0.0, reply.prompt_tokens + reply.completion_tokens, 1)

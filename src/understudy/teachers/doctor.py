@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -43,7 +44,8 @@ def _check_endpoint(settings: TeacherSettings) -> list[Finding]:
         findings.append(("teacher key", True, f"set in {settings.api_key_env}" if address.has_key else "none needed"))
     except UnderstudyError as error:
         findings.append(("teacher key", False, str(error)))
-    status, models = asyncio.run(_models(address))
+    with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own in this one
+        status, models = thread.submit(asyncio.run, _models(address)).result()
     findings.append(_reached(address, status))
     if models:
         found = any(same_model(str(settings.model), name) for name in models)

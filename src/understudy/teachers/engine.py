@@ -17,11 +17,11 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
-from understudy.teachers.budget import Budget, Spending, most_spending
+from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of
 from understudy.teachers.jobs import Job, Lane, Outcome, Slot
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
-from understudy.teachers.settings import Price, TeacherSettings
+from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
 _FIRST_PAUSE_S = 0.5
@@ -116,13 +116,14 @@ class Engine:
         with _ENGINES_LOCK:
             lane.users -= 1
             self.users -= 1
-            if lane.users == 0 and self.lanes.get(lane.backend.endpoint) is lane:
+            lane_is_free, is_free = lane.users == 0, self.users == 0
+            if lane_is_free and self.lanes.get(lane.backend.endpoint) is lane:
                 del self.lanes[lane.backend.endpoint]
-            if self.users == 0 and _ENGINES.get(self._ledger) is self:
+            if is_free and _ENGINES.get(self._ledger) is self:
                 del _ENGINES[self._ledger]
-        if lane.users == 0:
+        if lane_is_free:
             asyncio.run_coroutine_threadsafe(self._close(lane), self._loop).result()
-        if self.users == 0:
+        if is_free:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -197,8 +198,8 @@ class Engine:
         spent = Spending(requests=1)
         try:
             reply = await lane.backend.complete(request, job.asker.example)
-            reply = _priced(replace(reply, attempts=job.attempts), call.price)
-            spent = _spending(reply, most)
+            reply = priced(replace(reply, attempts=job.attempts), call.price)
+            spent = spending_of(reply, most)
             return reply
         except TryAgain as fault:
             spent = most if fault.may_cost else spent
@@ -282,16 +283,3 @@ def _given_up(fault: TryAgain, attempts: int) -> Exception:
 
 def _pause_s(attempts: int) -> float:
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts - 1, 10)) * random.uniform(0.5, 1.0)
-
-
-def _priced(reply: Reply, price: Price | None) -> Reply:
-    if reply.usd is not None or price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
-        return reply
-    return replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
-
-
-def _spending(reply: Reply, most: Spending) -> Spending:
-    """What a reply came to; where the teacher does not say, the most that it can have been."""
-    if reply.prompt_tokens is None or reply.completion_tokens is None:
-        return most
-    return Spending(reply.usd or 0.0, reply.prompt_tokens + reply.completion_tokens, 1)

@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -81,6 +82,7 @@ class Ledger:
         self._reader = connect(path)
         self._writer = connect(path)
         self._reading = threading.Lock()
+        self._closing = threading.Lock()
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._write_all, name="understudy-ledger", daemon=True)
@@ -151,9 +153,10 @@ class Ledger:
         self, content: bytes, teacher: str, reply: Reply, price: Price | None, *, token: Any, committed: Committed
     ) -> None:
         """Hand one reply to the writer; ``committed`` is called with ``token`` when it is durable."""
-        if self._closed:
-            raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
-        self._queue.put(Write(content, teacher, reply, price, token, committed))
+        with self._closing:  # nothing may come behind the None that ends the writer
+            if self._closed:
+                raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
+            self._queue.put(Write(content, teacher, reply, price, token, committed))
 
     def info(self) -> LedgerInfo:
         """How much there is, and from whom."""
@@ -164,10 +167,11 @@ class Ledger:
 
     def close(self) -> None:
         """Write what waits and close the file. Closing twice does no harm."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         with self._reading:
             self._reader.close()
@@ -187,20 +191,18 @@ class Ledger:
             raise explain(error, self.path) from None
 
     def _write_all(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group, more = [first], True
-            while more and len(group) < _GROUP:
-                try:
-                    write = self._queue.get_nowait()
-                except Empty:
-                    break
-                if write is None:
-                    self._queue.put(None)  # closing: after this group
-                    break
-                group.append(write)
-            self._write(group)
+        is_open = True
+        while is_open:
+            group = [self._queue.get()]
+            with suppress(Empty):
+                while group[-1] is not None and len(group) < _GROUP:
+                    group.append(self._queue.get_nowait())
+            is_open = group[-1] is not None
+            self._write([write for write in group if write is not None])
 
     def _write(self, group: list[Write]) -> None:
+        if not group:
+            return
         stored: dict[Committed, list[tuple[Any, Reply]]] = {}
         error: Exception | None = None
         try:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _DETAIL = 300  # characters of a server's message that are kept
-_VERSION = re.compile(r"([-@_](latest|preview|exp|v?\d+([-.:]\d+)*)|:[\w.-]+)+")
-_DATED = re.compile(r"([-@_](latest|preview|exp|\d{3,8}|\d{4}-\d{2}-\d{2}))+$")
+_VERSION = re.compile(r"([-@_](latest|main|preview|exp|v?\d+([-.:]\d+)*)|:[\w.-]+)+")
+_FLOATING = re.compile(r"([-@_](latest|main|preview|exp))+$")
 
 
 class OpenAI:
@@ -84,14 +84,14 @@ class OpenAI:
         try:
             choice = body["choices"][0]
             message = choice["message"]
-            text, refusal = _text(message.get("content")), message.get("refusal")
+            text, refusal = _text(message.get("content")), _text(message.get("refusal"))
         except (KeyError, IndexError, TypeError, AttributeError):
             raise TryAgain("malformed_reply", self._show(_decode(raw)), may_cost=True) from None
         model = body.get("model") or ""
         self._check_model(str(model))
         usage = body.get("usage")
         return Reply(
-            text=self._address.secrets.redact(refusal if refusal and not text else text),
+            text=self._address.secrets.redact(text or refusal),
             finish_reason="content_filter" if refusal else str(choice.get("finish_reason") or "stop"),
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
@@ -148,14 +148,14 @@ class OpenAI:
 
 
 def same_model(asked: str, answered: str) -> bool:
-    """Whether two names can be of one model: organisation, folder, date, tag and version number may be left out."""
-    a, b = (_DATED.sub("", _plain(name)) for name in (asked, answered))
-    short, long = sorted((a, b), key=len)
+    """Whether two names can be of one model: either may leave out organisation, folder, tag, date or version number."""
+    short, long = sorted((_plain(asked), _plain(answered)), key=len)
     return long == short or (long.startswith(short) and _VERSION.fullmatch(long[len(short) :]) is not None)
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"\.gguf$", "", re.split(r"[/\\]", name.casefold().rstrip("/\\"))[-1])
+    last = re.split(r"[/\\]", name.casefold().rstrip("/\\"))[-1]
+    return _FLOATING.sub("", last.removesuffix(".gguf"))
 
 
 def _body(request: Request) -> bytes:
@@ -179,6 +179,8 @@ def _decode(raw: bytes) -> str:
 def _text(content: Any) -> str:
     if isinstance(content, list):  # some servers answer in parts
         return "".join(part.get("text") or "" for part in content)
+    if not isinstance(content, str | None):
+        raise TypeError("an answer must be a text")
     return content or ""
 
 

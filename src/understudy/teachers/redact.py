@@ -16,7 +16,7 @@ class Secrets:
 
     def __init__(self, values: Iterable[str | None]) -> None:
         known = {value for value in values if value and len(value) >= _SHORTEST}
-        known |= {quote(value, safe="") for value in known}
+        known |= {form for value in known for form in (quote(value, safe=""), value.replace("/", "\\/"))}
         self._values = sorted(known, key=len, reverse=True)
 
     @classmethod

@@ -1,0 +1,5 @@
+"""``python -m understudy``: the same commands."""
+
+from understudy.cli import main
+
+main()

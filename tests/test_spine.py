@@ -1,0 +1,227 @@
+"""A study from rows to report, against a real endpoint on loopback and a tiny real student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from toys import WORDS, Toy, rows, write_jsonl
+
+import understudy
+from understudy.errors import SettingsError, WorkspaceError
+from understudy.workspace import Rows
+
+
+def lessons(folder: Path, arm: str) -> Rows:
+    """What an arm's students learnt from."""
+    chain = orjson.loads((folder / "arms" / arm / "chain.json").read_bytes())
+    return Rows(folder / "steps" / chain[-1]["key"])
+
+
+def training_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("steps/*/*.parquet"))}
+
+
+def test_a_study_runs_end_to_end_and_a_second_run_does_nothing_again(toy: Toy):
+    report = understudy.run(toy.path, folder=toy.runs)
+    arms = report["arms"]
+    assert list(arms) == ["gold", "answers", "both"]
+    assert (arms["gold"]["training_rows"], arms["answers"]["training_rows"]) == (12, 42)
+    assert arms["both"]["training_rows"] == 42 + 12 - arms["both"]["rows"]["dropped"].get("duplicate", 0)
+    assert arms["answers"]["teacher"] == {
+        "requests": 30,
+        "from_ledger": 0,
+        "prompt_tokens": 300,
+        "completion_tokens": 150,
+        "usd": None,  # the study names no price
+    }
+    assert set(arms["gold"]["metrics"]["accuracy"]) >= {"mean", "low", "high", "per_seed"}
+    assert {(c["a"], c["b"]) for c in report["comparisons"]} == {
+        ("answers", "gold"),
+        ("both", "gold"),
+        ("both", "answers"),
+    }
+    assert toy.server.requests == 36
+    assert toy.server.doubles == 6 - 3  # three prompts of direct, asked twice each for two samples
+    for seed in (0, 1):
+        answers = pq.read_table(toy.runs / "arms" / "both" / f"seed-{seed}" / "predictions.parquet")
+        assert answers.num_rows == 24
+        model = understudy.load_model(toy.runs / "arms" / "both" / f"seed-{seed}" / "model")
+        assert next(iter(model.predict(["card pin stolen"]))).output in WORDS
+    assert orjson.loads((toy.runs / "report.json").read_bytes()) == report
+    assert "| both" in (toy.runs / "REPORT.md").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in toy.runs.rglob("*.parquet")}
+    assert understudy.run(toy.path, folder=toy.runs) == report
+    assert toy.server.requests == 36
+    assert {path: path.stat().st_mtime_ns for path in toy.runs.rglob("*.parquet")} == before
+
+
+def test_the_same_study_with_the_same_ledger_gives_the_same_bytes_elsewhere(toy: Toy, tmp_path: Path):
+    understudy.run(toy.path, folder=toy.runs)
+    asked = toy.server.requests
+    understudy.run(toy.path, folder=tmp_path / "elsewhere")
+    assert toy.server.requests == asked
+    assert training_files(tmp_path / "elsewhere") == training_files(toy.runs)
+
+
+def test_rows_are_conserved_at_every_step_and_the_test_split_stays_out(toy: Toy):
+    test = rows(24, seed=3)
+    loud = f"  {test[0]['text'].upper()}!  "
+    write_jsonl(
+        toy.folder / "train.jsonl",
+        [*rows(12, seed=1), {"text": loud, "topic": "card"}, {"text": "  ", "topic": "card"}],
+    )
+    write_jsonl(toy.folder / "more.jsonl", [{"text": row["text"]} for row in [*rows(10, seed=2), test[1]]])
+    report = understudy.run(toy.path, folder=toy.runs)
+    for arm in report["arms"].values():
+        for step in (arm["rows"], *arm["steps"]):
+            assert step["in"] + step["made"] == step["kept"] + step["joined"] + sum(step["dropped"].values())
+    assert report["arms"]["gold"]["rows"]["dropped"] == {"empty_input": 1, "in_test_split": 1}
+    texts = {row["text"] for row in test}
+    for arm in report["arms"]:
+        assert not texts & {row.input for row in lessons(toy.runs, arm)}
+    sent = " ".join(body["messages"][0]["content"] for body in toy.server.bodies)
+    assert loud.strip() not in sent
+    assert test[1]["text"] not in sent
+
+
+def test_a_reply_that_is_no_label_drops_its_row_and_the_run_goes_on(toy: Toy):
+    answer = toy.server.answer
+    assert callable(answer)
+    toy.server.answer = lambda messages: "a cheque, surely" if "salary" in messages[-1]["content"] else answer(messages)
+    toy.study["arms"] = {"answers": ["answers"]}
+    report = understudy.run(toy.study | {"task": anchored(toy)}, folder=toy.runs)
+    dropped = report["arms"]["answers"]["rows"]["dropped"]["not_a_label"]
+    assert 0 < dropped < 30
+    step = lessons(toy.runs, "answers")
+    assert all("salary" in row.example.input and "cheque" in row.detail for row in step.dropped())
+    assert len(list(step.dropped())) == dropped
+
+
+def test_a_changed_study_says_so_and_makes_only_what_changed(toy: Toy):
+    notes: list[str] = []
+
+    class Watch:
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+        def step(self, name: str, done: int, total: int | None) -> None: ...
+
+    understudy.run(toy.path, folder=toy.runs, changes=["seeds=[0]"])
+    kept = {path: path.stat().st_mtime_ns for path in toy.runs.glob("arms/*/seed-0/scores.json")}
+    asked = toy.server.requests
+    understudy.run(toy.path, folder=toy.runs, changes=["arms.few={chain: [gold], student: {steps: 2}}"], watch=Watch())
+    assert notes == [
+        "changed since the last run: seeds: [0] -> [0, 1]",
+        "changed since the last run: arms.few.chain: not set -> [gold]",
+        "changed since the last run: arms.few.student.steps: not set -> 2",
+    ]
+    assert toy.server.requests == asked
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    understudy.run(toy.path, folder=toy.runs, changes=["student.steps=2", "seeds=[0]"])
+    assert {path: path.stat().st_mtime_ns for path in kept} != kept
+
+
+def test_another_test_split_is_refused_and_nothing_is_overwritten(toy: Toy):
+    toy.study["arms"] = {"gold": ["gold"]}
+    toy.save()
+    understudy.run(toy.path, folder=toy.runs)
+    before = (toy.runs / "study.yaml").read_bytes(), (toy.runs / "report.json").read_bytes()
+    write_jsonl(toy.folder / "test.jsonl", rows(20, seed=4))
+    with pytest.raises(WorkspaceError, match="the test split has changed"):
+        understudy.run(toy.path, folder=toy.runs, changes=["seeds=[5]"])
+    assert ((toy.runs / "study.yaml").read_bytes(), (toy.runs / "report.json").read_bytes()) == before
+
+
+def test_arms_can_be_made_equal_in_several_ways(toy: Toy):
+    toy.study["seeds"] = [0]
+    toy.study["equal"] = ["steps", "tokens", "words", "teacher_tokens"]
+    toy.save()
+    arms = understudy.run(toy.path, folder=toy.runs)["arms"]
+    assert list(arms) == [f"{arm}@{entry}" for entry in toy.study["equal"] for arm in ("gold", "answers", "both")]
+    tokens = {arms[f"{arm}@tokens"]["student"]["tokens"] for arm in ("gold", "answers", "both")}
+    assert max(tokens) - min(tokens) <= 32 * 16  # the last batch is not cut
+    words = [sum(len(row.input.split()) + 1 for row in lessons(toy.runs, f"{arm}@words")) for arm in ("gold", "both")]
+    assert words[1] <= words[0]
+    cut = arms["both@teacher_tokens"]["rows"]["dropped"]
+    assert cut["over_equal_teacher_tokens"] > 0
+    assert arms["answers@teacher_tokens"]["rows"]["dropped"] == {}
+
+
+def test_labels_may_be_left_out_and_a_limit_runs_in_a_folder_of_its_own(toy: Toy, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(toy.folder)
+    del toy.study["task"]["labels"]
+    toy.save()
+    report = understudy.run("study.yaml", limit=6)
+    assert report["arms"]["gold"]["training_rows"] == 6
+    assert (toy.folder / "runs" / "toy-limit-6" / "report.json").exists()
+    assert not (toy.folder / "runs" / "toy").exists()
+
+
+def test_a_budget_is_a_wall_over_all_runs(toy: Toy):
+    limit = ["budget.requests=10", "arms={answers: [answers]}"]
+    for _ in range(2):
+        with pytest.raises(understudy.UnderstudyError, match=r"budget.requests: 10 of 10 is spent"):
+            understudy.run(toy.path, folder=toy.runs, changes=limit)
+    assert toy.server.requests == 10
+    understudy.run(toy.path, folder=toy.runs, changes=["budget.requests=30", "arms={answers: [answers]}"])
+    assert toy.server.requests == 30
+
+
+def test_rehearsing_renders_and_counts_and_sends_nothing(toy: Toy):
+    price = ["teacher.price={input: 1.0, output: 2.0}", "teacher.sampling.max_tokens=100"]
+    steps = understudy.rehearse(toy.path, prompts=2, changes=price)
+    assert [(step.arms, step.recipe, step.requests) for step in steps] == [
+        (("answers", "both"), "answers", 30),
+        (("both",), "direct", 6),
+    ]
+    assert steps[0].prompts[0][0]["content"].startswith("What is the message about?")
+    assert len(steps[0].prompts) == 2
+    total = understudy.estimate(toy.path, changes=price)
+    assert (total["requests"], total["completion_tokens"], toy.server.requests) == (36, 3600, 0)
+    assert total["usd"] == pytest.approx((total["prompt_tokens"] * 1.0 + 3600 * 2.0) / 1e6)
+    assert not toy.runs.exists()
+    understudy.run(toy.path, folder=toy.runs, changes=["arms={answers: [answers]}"])
+    assert understudy.estimate(toy.path)["in_ledger"] == 30
+
+
+def test_a_row_can_be_followed_back_to_its_prompt_and_its_source(toy: Toy):
+    understudy.run(toy.path, folder=toy.runs, changes=["seeds=[0]"])
+    made = next(row for row in lessons(toy.runs, "both") if row.id.startswith("direct/"))
+    history = understudy.explain(toy.runs, made.id)
+    assert history["row"]["input"] == made.input
+    (reply,) = history["replies"]
+    assert made.input in reply["reply"]
+    assert 'whose answer is "' in reply["prompt"][0]["content"]
+    assert {parent["origin"]["dataset"] for parent in history["parents"]} == {"toy/train"}
+    with pytest.raises(understudy.UnderstudyError, match="no step of this run holds a row with the id 'nobody'"):
+        understudy.explain(toy.runs, "nobody")
+
+
+def test_python_needs_no_yaml(toy: Toy, tmp_path: Path):
+    task = understudy.Task(
+        instruction="Which topic?",
+        kind="classification",
+        labels=list(WORDS),
+        fields=understudy.Fields(input="text", target="topic"),
+    )
+    train = list(understudy.load(toy.folder / "train.jsonl", task))
+    test = list(understudy.load(toy.folder / "test.jsonl", task))
+    trained = understudy.train(toy.study["student"], task, train, tmp_path / "model", seed=0)
+    assert trained.steps == 3
+    scores = understudy.evaluate(understudy.load_model(tmp_path / "model").predict, task, test)
+    assert set(scores) == {"accuracy", "macro_f1"}
+
+
+def test_a_student_of_an_unknown_kind_is_refused(toy: Toy):
+    with pytest.raises(SettingsError, match="Known: classifier"):
+        understudy.run(toy.path, changes=["student.kind=parrot"])
+
+
+def anchored(toy: Toy) -> dict[str, object]:
+    """The task with absolute paths, as a notebook would write them."""
+    paths = {split: str(toy.folder / toy.study["task"][split]) for split in ("train", "unlabelled", "test")}
+    return toy.study["task"] | paths
