@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
 Changes = Annotated[list[str], typer.Option("--set", help="Change a key: --set student.steps=100. May be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read at most this many rows of every split.")]
@@ -137,25 +139,20 @@ def main() -> None:
     """The entry point: errors of ours are one line on stderr, Ctrl-C says how to go on."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into an exit code
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
+    except typer.exceptions.TyperException as error:  # a wrong option
+        _err(f"error: {error}; see understudy --help")
+        sys.exit(2)
     except UnderstudyError as error:
         _err(f"error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _err("stopped; everything finished is kept: run the same command to go on")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
-    except Exception as error:
-        import click
-
-        if isinstance(error, click.exceptions.Abort):
-            _err("stopped; everything finished is kept: run the same command to go on")
-            sys.exit(130)
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
 
 
 def _watching() -> Any:

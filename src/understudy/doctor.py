@@ -77,7 +77,8 @@ def _study(study: str | Path) -> list[Check]:
         checks = [Check("study", True, f"{checked.name}: arms {', '.join(checked.arms)}", needed=True)]
         for split in ("train", "unlabelled", "test"):
             if source := getattr(checked.task, split):
-                validate_source(source, checked.task)
+                task = checked.task.without_answers() if split == "unlabelled" else checked.task
+                validate_source(source, task)
                 checks.append(Check(f"task.{split}", True, source.path or source.hub, needed=True))
     except UnderstudyError as error:
         return [Check("study", False, str(error), needed=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -97,6 +98,8 @@ class Classroom:
         spent = Spending(**orjson.loads(self._spent_file.read_bytes())) if self._spent_file.exists() else Spending()
         self.budget = Budget(**study.budget.model_dump(), spent=spent)
         self._stop = threading.Event()
+        self._guard = threading.Lock()
+        self._noted_at = 0.0
 
     def __enter__(self) -> Classroom:
         return self
@@ -104,7 +107,14 @@ class Classroom:
     def __exit__(self, *_: object) -> None:
         for teacher in self.teachers.values():
             teacher.close()
-        write_atomically(self._spent_file, orjson.dumps(asdict(self.budget.spent)))
+        self._note_spending(every_s=0)
+
+    def _note_spending(self, every_s: float = 1.0) -> None:
+        """Write down what the study has spent, at most once in ``every_s``: a later run counts on from there."""
+        with self._guard:
+            if time.monotonic() - self._noted_at >= every_s:
+                self._noted_at = time.monotonic()
+                write_atomically(self._spent_file, orjson.dumps(asdict(self.budget.spent)))
 
     def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
         """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
@@ -125,7 +135,7 @@ class Classroom:
 
     def _chain(self, arm: Arm) -> Lessons:
         train = self._source(arm.task.train, arm.task, "train")
-        unlabelled = self._source(arm.task.unlabelled, unanswered(arm.task), "unlabelled")
+        unlabelled = self._source(arm.task.unlabelled, arm.task.without_answers(), "unlabelled")
         steps = [train]
         for name, settings in arm.chain:
             steps.append(self._step(arm, name, settings, steps[-1], train, unlabelled))
@@ -177,13 +187,9 @@ class Classroom:
                 raise UnderstudyError("stopped because another arm failed")
             if done % ROWS_BETWEEN_WORDS == 0:
                 self.watch.step(name, done, None)
+                self._note_spending()
             yield row
         self.watch.step(name, done, done)
-
-
-def unanswered(task: Task) -> Task:
-    """The task for rows whose answer, if they have one, must not be seen."""
-    return task.model_copy(update={"fields": task.fields.model_copy(update={"target": None, "rationale": None})})
 
 
 def _answered(rows: Iterable[Example], split: str) -> Iterator[Row]:

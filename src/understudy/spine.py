@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from understudy.equal import SENTENCES, trim
-from understudy.evaluation import score
+from understudy.equal import SENTENCES
+from understudy.graduates import Graduate, train_all
 from understudy.lessons import Classroom, Lessons, limited, load_test, with_labels
 from understudy.progress import Silent, Watch
-from understudy.records import Prediction, Target, digest
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
-from understudy.settings import Settings
-from understudy.students import Trained, identity, load_model, train
+from understudy.students import prepare
 from understudy.study import Study, load_study
 from understudy.teachers import Ledger, Usage
 from understudy.workspace import Rows, Workspace
-from understudy.workspace.files import disk_errors, write_atomically
+from understudy.workspace.files import disk_errors
 
 
 def run(
@@ -57,14 +51,12 @@ def run(
         test = load_test(workspace, checked)
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
+        arms = checked.plans()
+        bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         ledger = stack.enter_context(Ledger.open())
         classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch))
-        lessons = classroom.lessons(checked.plans())
-        graduates = [
-            graduate
-            for contest in _contests(workspace, checked, lessons, ledger)
-            for graduate in _train_all(workspace, checked, contest, test, watch)
-        ]
+        lessons = classroom.lessons(arms)
+        graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
         report = build(_results(checked, study, test, graduates))
         write_reports(workspace.folder, report)
         workspace.event("report written")
@@ -74,120 +66,6 @@ def run(
 def run_folder(name: str, limit: int | None = None) -> Path:
     """Where a study of that name runs by default: ``runs/<name>``, and a folder of its own under a limit."""
     return Path("runs") / (f"{name}-limit-{limit}" if limit else name)
-
-
-@dataclass(frozen=True)
-class Contest:
-    """All arms under one entry of ``equal``."""
-
-    entry: str
-    lessons: Sequence[Lessons]
-    several: bool
-
-    def name(self, lessons: Lessons) -> str:
-        return f"{lessons.arm.name}@{self.entry}" if self.several else lessons.arm.name
-
-
-@dataclass(frozen=True)
-class Graduate:
-    """An arm after training: one student a seed, with its answers to the test."""
-
-    name: str
-    entry: str
-    lessons: Lessons
-    trained: Mapping[int, Trained]
-    answers: Mapping[int, Sequence[Target]]
-
-
-def _contests(workspace: Workspace, study: Study, lessons: Sequence[Lessons], ledger: Ledger) -> Iterator[Contest]:
-    for entry in study.equal:
-        fair = lessons if entry in ("steps", "tokens") else trim(workspace, lessons, entry, ledger)
-        yield Contest(entry, fair, several=len(study.equal) > 1)
-
-
-def _train_all(workspace: Workspace, study: Study, contest: Contest, test: Rows, watch: Watch) -> Iterator[Graduate]:
-    """Train every arm and seed. Under equal tokens, all get the tokens that the first arm's steps come to."""
-    tokens: int | None = None
-    for lessons in contest.lessons:
-        name = contest.name(lessons)
-        folder = workspace.folder / "arms" / name
-        chain = [{"step": step.taken.name, "key": step.key} for step in lessons.steps]
-        write_atomically(folder / "chain.json", orjson.dumps(chain, option=orjson.OPT_INDENT_2))
-        settings = lessons.arm.student
-        if contest.entry == "tokens" and tokens is not None:
-            settings = settings.model_copy(update={"steps": None, "tokens": tokens})
-        trained, answers = {}, {}
-        for seed in study.seeds:
-            trained[seed], answers[seed] = _train_one(
-                folder / f"seed-{seed}", f"{name}: seed {seed}", settings, lessons, seed, test, watch
-            )
-        tokens = tokens or trained[study.seeds[0]].tokens
-        yield Graduate(name, contest.entry, lessons, trained, answers)
-
-
-def _train_one(
-    folder: Path, name: str, settings: Settings, lessons: Lessons, seed: int, test: Rows, watch: Watch
-) -> tuple[Trained, Sequence[Target]]:
-    """One student: trained, examined on the test split, and kept. Read back where that was done before."""
-    task = lessons.arm.task
-    key = digest(
-        "student", settings.canonical(), _base(settings), str(seed), task.kind, *task.label_names,
-        lessons.rows.key, test.key,
-    )  # fmt: skip
-    done = folder / "scores.json"
-    if done.exists() and (kept := orjson.loads(done.read_bytes()))["key"] == key:
-        return Trained(**kept["student"]), _read_answers(folder / "predictions.parquet")
-    _begin(folder, key)
-    trained = train(
-        settings, task, lessons.rows, folder / "model", seed=seed,
-        progress=lambda what, step, total: watch.step(f"{name}: {what}", step, total),
-    )  # fmt: skip
-    answers = list(load_model(folder / "model").predict(row.input for row in test))
-    _write_answers(folder / "predictions.parquet", test, answers)
-    outputs = [answer.output for answer in answers]
-    scores = {metric: score(metric, task, [row.target for row in test], outputs) for metric in task.metric_names}
-    content = {"key": key, "metrics": scores, "student": asdict(trained)}
-    write_atomically(done, orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    return trained, outputs
-
-
-def _base(student: Settings) -> str:
-    """What the student starts from, by content."""
-    return identity(getattr(student, "base"), getattr(student, "revision", None))  # noqa: B009  every kind has a base
-
-
-def _begin(folder: Path, key: str) -> None:
-    """Clear what another study left in a seed's folder; what this one left is gone on with."""
-    mark = folder / "key"
-    if folder.exists() and not (mark.exists() and mark.read_text() == key):
-        shutil.rmtree(folder)
-    write_atomically(mark, key.encode())
-
-
-def _write_answers(path: Path, test: Rows, answers: Sequence[Prediction]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def listed(target: Target) -> list[str]:
-        return [] if target is None else [target] if isinstance(target, str) else list(target)
-
-    table = {
-        "id": [row.id for row in test],
-        "target": [listed(row.target) for row in test],
-        "prediction": [listed(answer.output) for answer in answers],
-        "one": [isinstance(answer.output, str) for answer in answers],
-        "score": [max(answer.scores.values(), default=None) for answer in answers],
-    }
-    temporary = path.with_suffix(".partial")
-    pq.write_table(pa.table(table), temporary)
-    temporary.replace(path)
-
-
-def _read_answers(path: Path) -> list[Target]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["prediction", "one"]).to_pylist()
-    return [row["prediction"][0] if row["one"] else tuple(row["prediction"]) for row in table]
 
 
 def _results(study: Study, source: Any, test: Rows, graduates: Sequence[Graduate]) -> RunResults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -123,6 +123,10 @@ class Task(Settings):
             fields=dict(row),
             origin=origin,
         )
+
+    def without_answers(self) -> Self:
+        """The task for rows whose answer, if they have one, must not be seen."""
+        return self.model_copy(update={"fields": self.fields.model_copy(update={"target": None, "rationale": None})})
 
     def target_of(self, row: Mapping[str, Any]) -> Target:
         """The answer as it stands in the row; ``None`` where the row has none."""

@@ -18,6 +18,7 @@ STEPS = [
     {"study", "report"},
     {"lessons"},
     {"equal"},
+    {"graduates"},
     {"spine", "rehearsal", "provenance", "doctor", "console"},
     {"cli"},
 ]

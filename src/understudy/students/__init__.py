@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
@@ -18,11 +19,12 @@ from understudy.students.base import identity
 from understudy.students.settings import ClassifierSettings
 from understudy.task import Task
 
-__all__ = ["Model", "Progress", "Trained", "identity", "load_model", "settings_model", "train"]
+__all__ = ["Model", "Progress", "Trained", "identity", "load_model", "prepare", "settings_model", "train"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 KINDS: Mapping[str, type[Settings]] = {"classifier": ClassifierSettings}
+CLASSIFIES = ("classification", "multilabel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,28 @@ def load_model(folder: str | Path) -> Model:
         DataError: the folder is no model; the message says what is missing.
     """
     return _classifier().load(Path(folder))
+
+
+def prepare(settings: Settings, task: Task) -> str:
+    """See to it that a student can be trained, before anything is spent on its lessons.
+
+    Returns:
+        What the student starts from, by content: for the hash of the model.
+
+    Raises:
+        DataError: its base is no model.
+        MissingPackage: PyTorch, transformers or the packaged base is not installed.
+        SettingsError: the student does not go with the task's kind.
+    """
+    assert isinstance(settings, ClassifierSettings)
+    if task.kind not in CLASSIFIES:
+        raise SettingsError(
+            f"student.kind: a classifier cannot learn kind: {task.kind}; it fits {', '.join(CLASSIFIES)}"
+        )
+    for package in ("torch", "transformers", "sklearn", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingPackage(f"a student needs {package}: pip install 'understudy[train]'")
+    return identity(settings.base, settings.revision)
 
 
 def _classifier() -> ModuleType:

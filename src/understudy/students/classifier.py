@@ -56,15 +56,8 @@ def train(
     folder = Path(folder)
     rows = _read(task, examples)
     origin = identity(settings.base, settings.revision)
-    fingerprint = digest(
-        settings.canonical(),
-        origin,
-        str(seed),
-        json.dumps(rows.labels),
-        str(rows.exclusive),
-        *rows.texts,
-        rows.y.tobytes(),
-    )
+    what = (settings.canonical(), origin, str(seed), task.kind, *rows.labels)
+    fingerprint = digest(*what, *rows.texts, rows.y.tobytes())
     checkpoint = Checkpoint(folder.with_name("checkpoint"), fingerprint)
     done = _finished(folder, fingerprint)
     if done is None:
@@ -96,8 +89,7 @@ def _train(
     trial, run = hold_trial(lesson), Run()
     if trial is not None:
         run, seconds = trial.run, seconds + trial.run.seconds
-        details["held_back"] = {"rows": trial.rows, "accuracy": trial.accuracy, "log_loss": trial.log_loss}
-        details["held_back"]["standard_error"] = trial.standard_error
+        details["held_back"] = trial.evidence()
     if trial is not None and trial.better:
         details["kept"] = NETWORK
         network.config.threshold = trial.threshold
@@ -107,10 +99,8 @@ def _train(
         set_head(network, lesson.fit(everything))
         if not rows.exclusive:
             network.config.threshold = heads.choose_threshold(x, rows.y, c, seed=seed)
-    parameters = sum(p.numel() for p in network.parameters())
-    trained = Trained(
-        steps=run.steps, tokens=run.tokens, seconds=round(seconds, 3), parameters=parameters, details=details
-    )
+    size = sum(p.numel() for p in network.parameters())
+    trained = Trained(steps=run.steps, tokens=run.tokens, seconds=round(seconds, 3), parameters=size, details=details)
     _deliver(folder, network, tokenizer, settings, checkpoint.fingerprint, trained, card)
     return trained
 
@@ -197,7 +187,6 @@ def _space(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if full or "os error 28" in str(error) or "No space left" in str(error):
-            raise OutOfSpace(
-                f"the disk is full at {str(folder)!r}; free some space and run the same command again"
-            ) from error
+            told = f"the disk is full at {str(folder)!r}; free some space and run the same command again"
+            raise OutOfSpace(told) from error
         raise

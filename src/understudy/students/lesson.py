@@ -1,10 +1,11 @@
-"""The parts of one training of a classifier: frozen embeddings, the head on them, the network tuned from it, the trial."""
+"""The parts of one training: frozen embeddings, the head on them, the network tuned from it, and their comparison."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,10 @@ class Trial:
     def better(self) -> bool:
         """The network's log loss is lower by more than the standard error."""
         return self.log_loss[HEAD] - self.log_loss[NETWORK] > self.standard_error
+
+    def evidence(self) -> dict[str, Any]:
+        """What the choice rests on, for a person."""
+        return {name: getattr(self, name) for name in ("rows", "accuracy", "log_loss", "standard_error")}
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))

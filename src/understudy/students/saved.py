@@ -36,7 +36,7 @@ CARD = """---
 import understudy.students.classifier  # tells transformers of the architecture
 from transformers import pipeline
 
-classify = pipeline("text-classification", "the/folder/of/this/file")
+classify = pipeline("text-classification", "the/folder/of/this/file", truncation=True)
 ```
 """
 

@@ -1,0 +1,138 @@
+"""From lessons to graduates: every arm's students trained, examined on the test split, and kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from understudy.equal import trim
+from understudy.evaluation import score
+from understudy.lessons import Lessons
+from understudy.progress import Watch
+from understudy.records import Prediction, Target, digest
+from understudy.settings import Settings
+from understudy.students import Trained, load_model, train
+from understudy.study import Study
+from understudy.teachers import Ledger
+from understudy.workspace import Rows, Workspace
+from understudy.workspace.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """One student to be: where it goes, what it is called to a person, and what its training depends on."""
+
+    folder: Path
+    name: str
+    settings: Settings
+    lessons: Lessons
+    seed: int
+
+
+@dataclass(frozen=True)
+class Graduate:
+    """An arm after training: one student a seed, with its answers to the test."""
+
+    name: str
+    entry: str
+    lessons: Lessons
+    trained: Mapping[int, Trained]
+    answers: Mapping[int, Sequence[Target]]
+
+
+def train_all(
+    workspace: Workspace,
+    study: Study,
+    lessons: Sequence[Lessons],
+    bases: Mapping[str, str],
+    test: Rows,
+    ledger: Ledger,
+    watch: Watch,
+) -> Iterator[Graduate]:
+    """Train every arm with every seed, under each entry of ``equal``; what was trained before is read back.
+
+    Args:
+        bases: arm -> what its student starts from, by content.
+    """
+    for entry in study.equal:
+        fair = lessons if entry in ("steps", "tokens") else trim(workspace, lessons, entry, ledger)
+        tokens: int | None = None  # under equal tokens, all get those that the first arm's steps come to
+        for one in fair:
+            name = f"{one.arm.name}@{entry}" if len(study.equal) > 1 else one.arm.name
+            folder = workspace.folder / "arms" / name
+            chain = [{"step": step.taken.name, "key": step.key} for step in one.steps]
+            write_atomically(folder / "chain.json", orjson.dumps(chain, option=orjson.OPT_INDENT_2))
+            settings = one.arm.student
+            if entry == "tokens" and tokens is not None:
+                settings = settings.model_copy(update={"steps": None, "tokens": tokens})
+            pupils = [
+                Pupil(folder / f"seed-{seed}", f"{name}: seed {seed}", settings, one, seed) for seed in study.seeds
+            ]
+            results = {pupil.seed: _train(pupil, bases[one.arm.name], test, watch) for pupil in pupils}
+            tokens = tokens or results[study.seeds[0]][0].tokens
+            trained = {seed: result for seed, (result, _) in results.items()}
+            answers = {seed: outputs for seed, (_, outputs) in results.items()}
+            yield Graduate(name, entry, one, trained, answers)
+
+
+def _train(pupil: Pupil, base: str, test: Rows, watch: Watch) -> tuple[Trained, Sequence[Target]]:
+    """One student: trained, examined on the test split, and kept. Read back where that was done before."""
+    lessons, settings, folder = pupil.lessons, pupil.settings, pupil.folder
+    task = lessons.arm.task
+    key = digest(
+        "student", settings.canonical(), base, str(pupil.seed), task.kind, *task.label_names,
+        lessons.rows.key, test.key,
+    )  # fmt: skip
+    done = folder / "scores.json"
+    if done.exists() and (kept := orjson.loads(done.read_bytes()))["key"] == key:
+        return Trained(**kept["student"]), _read_answers(folder / "predictions.parquet")
+    _begin(folder, key)
+    trained = train(
+        settings, task, lessons.rows, folder / "model", seed=pupil.seed,
+        progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
+    )  # fmt: skip
+    answers = list(load_model(folder / "model").predict(row.input for row in test))
+    _write_answers(folder / "predictions.parquet", test, answers)
+    outputs = [answer.output for answer in answers]
+    scores = {metric: score(metric, task, [row.target for row in test], outputs) for metric in task.metric_names}
+    content = {"key": key, "metrics": scores, "student": asdict(trained)}
+    write_atomically(done, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    return trained, outputs
+
+
+def _begin(folder: Path, key: str) -> None:
+    """Clear what another study left in a seed's folder; what this one left is gone on with."""
+    mark = folder / "key"
+    if folder.exists() and not (mark.exists() and mark.read_text() == key):
+        shutil.rmtree(folder)
+    write_atomically(mark, key.encode())
+
+
+def _write_answers(path: Path, test: Rows, answers: Sequence[Prediction]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def listed(target: Target) -> list[str]:
+        return [] if target is None else [target] if isinstance(target, str) else list(target)
+
+    table = {
+        "id": [row.id for row in test],
+        "target": [listed(row.target) for row in test],
+        "prediction": [listed(answer.output) for answer in answers],
+        "one": [isinstance(answer.output, str) for answer in answers],
+        "score": [max(answer.scores.values(), default=None) for answer in answers],
+    }
+    temporary = path.with_suffix(".partial")
+    pq.write_table(pa.table(table), temporary)
+    temporary.replace(path)
+
+
+def _read_answers(path: Path) -> list[Target]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["prediction", "one"]).to_pylist()
+    return [row["prediction"][0] if row["one"] else tuple(row["prediction"]) for row in table]
