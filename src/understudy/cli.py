@@ -143,7 +143,8 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.exceptions.TyperException as error:  # a wrong option
-        _err(f"error: {error}; see understudy --help")
+        said = getattr(error, "format_message", error.__str__)()  # names the option where it can
+        _err(f"error: {said.rstrip('.')}; see understudy --help")
         sys.exit(2)
     except UnderstudyError as error:
         _err(f"error: {error}")
