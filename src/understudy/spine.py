@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,7 +78,7 @@ def _results(study: Study, source: Any, test: Rows, graduates: Sequence[Graduate
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal),
         command=f"understudy run {named}",
-        notes=study.notes,
+        notes=[*study.notes, *_recorded(graduates)],
     )
 
 
@@ -101,11 +101,27 @@ def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
     )
 
 
+def _recorded(graduates: Sequence[Graduate]) -> Iterator[str]:
+    """Says of recorded replies what they are."""
+    arms = [one.name for one in graduates if _asks_recorded(one.lessons)]
+    if arms:
+        yield (
+            f"Arms {', '.join(arms)}: the teacher's replies were recorded beforehand and matched by the rows' fields, "
+            "not by prompt; their tokens are not known and nothing was paid for them here."
+        )
+
+
+def _asks_recorded(lessons: Lessons) -> bool:
+    teacher = lessons.arm.teacher
+    asked = any(step.manifest.get("teacher") for step in lessons.steps)
+    return asked and teacher is not None and teacher.backend == "recorded"
+
+
 def _teacher_use(lessons: Lessons) -> TeacherUse:
     """All that the arm's replies came to. Nobody knows the tokens of recorded ones; they cost this study nothing."""
     uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
     total = {name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__}
-    recorded = bool(uses) and lessons.arm.teacher is not None and lessons.arm.teacher.backend == "recorded"
+    recorded = _asks_recorded(lessons)
     return TeacherUse(
         requests=total["requests"] + total["from_ledger"],
         from_ledger=total["from_ledger"],

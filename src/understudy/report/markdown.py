@@ -8,12 +8,15 @@ from typing import Any
 from understudy.report.tables import TextTable, comparison_table, metric_title, rows_table, score_table
 
 
+PARAGRAPH = "\n\n"
+
+
 def to_markdown(report: Mapping[str, Any]) -> str:
     """The whole of REPORT.md."""
     study = report["study"]
     parts = [
         f"# {_line(study['name'])}",
-        f"> {_line(study['instruction'])}",
+        f"> {_line(study['instruction'].split(PARAGRAPH)[0])}",
         _setting(study),
         _drawn(score_table(report)),
         _reading_scores(report),
