@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from understudy.errors import DataError, SettingsError
-from understudy.study import load_study
+from understudy.study_file import load_study
 
 GOOD = """
 name: toy

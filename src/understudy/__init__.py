@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from understudy.errors import ParseError, UnderstudyError
     from understudy.evaluation import evaluate
+    from understudy.prompts import Prompt
     from understudy.provenance import explain
     from understudy.recipes import Given, Recipe
     from understudy.records import Dropped, Example, Origin, Prediction
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from understudy.sources import Source, load
     from understudy.spine import run
     from understudy.students import load_model, train
-    from understudy.study import Study, load_study
+    from understudy.study import Study
+    from understudy.study_file import load_study
     from understudy.task import Fields, Task
-    from understudy.teachers import Ledger, Teacher, ask, open_teacher
+    from understudy.teachers import Ledger, Teacher, TeacherSettings, ask, open_teacher
 
 _HOMES = {
     "Dropped": "records",
@@ -34,12 +36,14 @@ _HOMES = {
     "Origin": "records",
     "ParseError": "errors",
     "Prediction": "records",
+    "Prompt": "prompts",
     "Recipe": "recipes",
     "Settings": "settings",
     "Source": "sources",
     "Study": "study",
     "Task": "task",
     "Teacher": "teachers",
+    "TeacherSettings": "teachers",
     "UnderstudyError": "errors",
     "ask": "teachers",
     "estimate": "rehearsal",
@@ -47,7 +51,7 @@ _HOMES = {
     "explain": "provenance",
     "load": "sources",
     "load_model": "students",
-    "load_study": "study",
+    "load_study": "study_file",
     "open_teacher": "teachers",
     "rehearse": "rehearsal",
     "run": "spine",
@@ -63,12 +67,14 @@ __all__ = [
     "Origin",
     "ParseError",
     "Prediction",
+    "Prompt",
     "Recipe",
     "Settings",
     "Source",
     "Study",
     "Task",
     "Teacher",
+    "TeacherSettings",
     "UnderstudyError",
     "ask",
     "estimate",

@@ -35,11 +35,13 @@ def run(
     changes: Changes = [],  # noqa: B006  typer wants a list
     limit: Limit = None,
     folder: Folder = None,
-    dry_run: Annotated[int, typer.Option(min=0, help="Print this many rendered prompts an arm and spend nothing.")] = 0,
+    dry_run: Annotated[
+        int | None, typer.Option(min=1, help="Print this many rendered prompts of each step and spend nothing.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a study; the same command goes on where a stopped one left off."""
-    if dry_run:
+    if dry_run is not None:
         from understudy.rehearsal import rehearse, tell_prompts
 
         with _watching() as watch:
@@ -127,7 +129,7 @@ def doctor(
 
     checks = examine(study)
     if json:
-        _out(_dumps([check.__dict__ for check in checks]))
+        _out(_dumps(checks))
     else:
         for check in checks:
             _out(f"{'ok     ' if check.ok else 'missing'}  {check.what}: {check.found}")

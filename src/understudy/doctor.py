@@ -70,7 +70,7 @@ def _ledger() -> Check:
 
 def _study(study: str | Path) -> list[Check]:
     from understudy.sources import validate_source
-    from understudy.study import load_study
+    from understudy.study_file import load_study
 
     try:
         checked, _ = load_study(study)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from understudy.errors import SettingsError
 from understudy.lessons import Lessons
 from understudy.records import Dropped, Example, Row, digest
-from understudy.teachers import Ledger
+from understudy.teachers import Ledger, Reply
 from understudy.workspace import Rows, Workspace
 
 SENTENCES = {
@@ -61,16 +61,13 @@ def _cost(rows: Rows, entry: str, ledger: Ledger) -> Callable[[Example], float]:
     if entry == "words":
         return _words
     shares = Counter(key for row in rows for key in row.replies)  # one reply may have made several rows
+    replies = ledger.get_many(list(shares))
 
-    def price(key: str) -> float:
-        entry = ledger.get(key)
-        if entry is None:
-            return 0.0
-        reply = entry.reply
+    def price(reply: Reply) -> float:
         return (reply.usd or 0.0) if entry == "usd" else (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
 
-    prices = {key: price(key) / count for key, count in shares.items()}
-    return lambda row: sum(prices[key] for key in row.replies)
+    prices = {key: price(reply) / shares[key] for key, reply in replies.items()}
+    return lambda row: sum(prices.get(key, 0.0) for key in row.replies)
 
 
 def _words(row: Example) -> float:

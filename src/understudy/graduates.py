@@ -108,6 +108,8 @@ def _begin(folder: Path, key: str) -> None:
     """Clear what another study left in a seed's folder; what this one left is gone on with."""
     mark = folder / "key"
     if folder.exists() and not (mark.exists() and mark.read_text() == key):
+        (folder / "scores.json").unlink(missing_ok=True)  # first what says that the rest is whole
+        mark.unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_atomically(mark, key.encode())
 
@@ -126,9 +128,9 @@ def _write_answers(path: Path, test: Rows, answers: Sequence[Prediction]) -> Non
         "one": [isinstance(answer.output, str) for answer in answers],
         "score": [max(answer.scores.values(), default=None) for answer in answers],
     }
-    temporary = path.with_suffix(".partial")
-    pq.write_table(pa.table(table), temporary)
-    temporary.replace(path)
+    content = pa.BufferOutputStream()
+    pq.write_table(pa.table(table), content)
+    write_atomically(path, content.getvalue().to_pybytes())
 
 
 def _read_answers(path: Path) -> list[Target]:

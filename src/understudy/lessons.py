@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 import orjson
@@ -19,11 +18,10 @@ from understudy.recipes import Given, open_recipe
 from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
 from understudy.sources import Source, content_hash, labels_in, load, selection
-from understudy.study import Arm, Study
+from understudy.study import Arm, Study, StudyTask
 from understudy.task import Task
 from understudy.teachers import Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
 from understudy.workspace import Rows, Workspace
-from understudy.workspace.files import write_atomically
 
 ROWS_BETWEEN_WORDS = 20
 
@@ -34,6 +32,8 @@ class Lessons:
 
     arm: Arm
     steps: tuple[Rows, ...]
+    unlabelled: Rows | None = None
+    """The rows without an answer that a recipe of the chain read."""
 
     @property
     def rows(self) -> Rows:
@@ -53,29 +53,34 @@ def with_labels(study: Study) -> Study:
     return study.model_copy(update={"task": task.model_copy(update={"labels": {name: name for name in labels}})})
 
 
-def limited(study: Study, limit: int | None) -> Study:
-    """The study with at most ``limit`` rows of every split."""
+def limited(task: StudyTask, limit: int | None) -> StudyTask:
+    """The task with at most ``limit`` rows of every split."""
     if limit is None:
-        return study
+        return task
     if limit < 1:
         raise SettingsError(f"limit must be at least 1, got {limit!r}")
-    sources = {split: getattr(study.task, split) for split in ("train", "unlabelled", "test")}
-    smaller = {
-        split: source.model_copy(update={"limit": min(limit, source.limit or limit)})
-        for split, source in sources.items()
-        if source
-    }
-    return study.model_copy(update={"task": study.task.model_copy(update=smaller)})
+    sources = {split: getattr(task, split) for split in ("train", "unlabelled", "test")}
+    return task.model_copy(
+        update={
+            split: source.model_copy(update={"limit": min(limit, source.limit or limit)})
+            for split, source in sources.items()
+            if source
+        }
+    )
 
 
-def load_test(workspace: Workspace, study: Study) -> Rows:
+def plans_of(study: Study, limit: int | None) -> list[Arm]:
+    """The study's arms, each with at most ``limit`` rows of every split."""
+    return [replace(arm, task=limited(arm.task, limit)) for arm in study.plans()]
+
+
+def load_test(workspace: Workspace, task: StudyTask) -> Rows:
     """The locked test split, as the workspace keeps it.
 
     Raises:
         WorkspaceError: the folder's results were measured on another test split.
     """
-    source, task = study.task.test, study.task
-    rows = workspace.step(_source_key(source, task, "test"), "test", lambda: load(source, task, "test"))
+    rows = workspace.step(_source_key(task.test, task, "test"), "test", lambda: load(task.test, task, "test"))
     workspace.fix_test_split(rows)
     return rows
 
@@ -84,22 +89,27 @@ class Classroom:
     """Makes the lessons of every arm; owns the teachers that the arms share. A context manager.
 
     Args:
-        render_only: teachers only render and count: for ``estimate`` and ``--dry-run``.
+        rehearse: teachers only render and count, and keep so many prompts of each step.
     """
 
     def __init__(
-        self, workspace: Workspace, study: Study, test: Rows, ledger: Ledger, watch: Watch, *, render_only: bool = False
+        self,
+        workspace: Workspace,
+        study: Study,
+        test: Rows,
+        ledger: Ledger,
+        watch: Watch,
+        *,
+        rehearse: int | None = None,
     ) -> None:
         self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
         self.test_key, self.test = test.key, TestSplit(test)
-        self.render_only = render_only
+        self.rehearse = rehearse
         self.teachers: dict[str, Teacher] = {}
         self._spent_file = workspace.folder / "spent.json"
         spent = Spending(**orjson.loads(self._spent_file.read_bytes())) if self._spent_file.exists() else Spending()
-        self.budget = Budget(**study.budget.model_dump(), spent=spent)
+        self.budget = Budget(**study.budget.model_dump(), spent=spent, note=self._note_spending)
         self._stop = threading.Event()
-        self._guard = threading.Lock()
-        self._noted_at = 0.0
 
     def __enter__(self) -> Classroom:
         return self
@@ -107,43 +117,49 @@ class Classroom:
     def __exit__(self, *_: object) -> None:
         for teacher in self.teachers.values():
             teacher.close()
-        self._note_spending(every_s=0)
 
-    def _note_spending(self, every_s: float = 1.0) -> None:
-        """Write down what the study has spent, at most once in ``every_s``: a later run counts on from there."""
-        with self._guard:
-            if time.monotonic() - self._noted_at >= every_s:
-                self._noted_at = time.monotonic()
-                write_atomically(self._spent_file, orjson.dumps(asdict(self.budget.spent)))
+    def _note_spending(self, most: Spending) -> None:
+        """Write down what the study can have spent: after a kill the next run counts on from there."""
+        partial = self._spent_file.with_suffix(".partial")  # not flushed: once a request, and a kill loses no write
+        partial.write_bytes(orjson.dumps(asdict(most)))
+        partial.replace(self._spent_file)
 
     def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
         """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
         for arm in arms:
             if arm.teacher and any(open_recipe(name).asks for name, _ in arm.chain):
                 self._open(arm.teacher)
+        sources = [self._sources(arm) for arm in arms]  # all read, and found right, before anyone is asked
         with ThreadPoolExecutor(max_workers=16, thread_name_prefix="arm") as pool:
-            futures = [pool.submit(self._chain, arm) for arm in arms]
+            futures = [pool.submit(self._chain, arm, *read) for arm, read in zip(arms, sources, strict=True)]
             try:
                 for future in as_completed(futures):
                     future.result()
             except BaseException:  # the first failure, or Ctrl-C, ends the other arms too
                 self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
                 for teacher in self.teachers.values():
                     teacher.close()
                 raise
         return [future.result() for future in futures]
 
-    def _chain(self, arm: Arm) -> Lessons:
-        train = self._source(arm.task.train, arm.task, "train")
-        unlabelled = self._source(arm.task.unlabelled, arm.task.without_answers(), "unlabelled")
+    def _sources(self, arm: Arm) -> tuple[Rows, Rows]:
+        task = arm.task
+        return (
+            self._source(task.train, task, "train"),
+            self._source(task.unlabelled, task.without_answers(), "unlabelled"),
+        )
+
+    def _chain(self, arm: Arm, train: Rows, unlabelled: Rows) -> Lessons:
         steps = [train]
         for name, settings in arm.chain:
             steps.append(self._step(arm, name, settings, steps[-1], train, unlabelled))
-        return Lessons(arm, tuple(steps))
+        reads = any("unlabelled" in open_recipe(name).needs for name, _ in arm.chain)
+        return Lessons(arm, tuple(steps), unlabelled if reads else None)
 
     def _source(self, source: Source | None, task: Task, split: str) -> Rows:
         if source is None:
-            return self.workspace.step("none", f"no {split} rows", lambda: iter(()))
+            return self.workspace.step(digest("none", split), f"no {split} rows", lambda: iter(()))
         key = digest(_source_key(source, task, split), self.test_key)
         answered = _answered(load(source, task, split), split) if task.fields.target else load(source, task, split)
         rows = self._watched(screen(answered, self.test, split), f"read {split}")
@@ -158,7 +174,7 @@ class Classroom:
             *(name, settings.canonical(), teacher.identity if teacher else ""),
             *(task.instruction, task.kind, *task.label_names, *prompts),
             *(incoming.key, train.key, unlabelled.key, self.test_key),
-            *(["rendered"] if self.render_only else []),
+            *(["rehearsed"] if self.rehearse is not None else []),
         )
         given = Given(task, cast(Teacher, teacher), train, unlabelled)
 
@@ -177,7 +193,13 @@ class Classroom:
     def _open(self, settings: TeacherSettings) -> Teacher:
         key = settings.canonical()
         if key not in self.teachers:
-            self.teachers[key] = open_teacher(settings, self.ledger, budget=self.budget, render_only=self.render_only)
+            self.teachers[key] = open_teacher(
+                settings,
+                self.ledger,
+                budget=self.budget,
+                render_only=self.rehearse is not None,
+                keep=self.rehearse or 0,
+            )
         return self.teachers[key]
 
     def _watched(self, rows: Iterable[Row], name: str) -> Iterator[Row]:
@@ -187,7 +209,6 @@ class Classroom:
                 raise UnderstudyError("stopped because another arm failed")
             if done % ROWS_BETWEEN_WORDS == 0:
                 self.watch.step(name, done, None)
-                self._note_spending()
             yield row
         self.watch.step(name, done, done)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import DataError
-from understudy.records import Dropped, Example
-from understudy.settings import did_you_mean
+from understudy.records import Dropped
 from understudy.teachers import Ledger
 from understudy.workspace import Rows
 
@@ -24,7 +24,8 @@ def explain(folder: str | Path, id: str) -> dict[str, Any]:
     Raises:
         DataError: the folder is no run folder, or no step knows the row; near ids are named.
     """
-    steps = [Rows(path.parent) for path in sorted(Path(folder).glob("steps/*/done.json"))]
+    done = sorted(Path(folder).glob("steps/*/done.json"), key=lambda path: path.stat().st_mtime_ns)
+    steps = [Rows(path.parent) for path in done]  # in the order in which they were made
     if not steps:
         raise DataError(f"{str(folder)!r} holds no finished step; name a run folder such as 'runs/demo'")
     with Ledger.open() as ledger:
@@ -34,29 +35,30 @@ def explain(folder: str | Path, id: str) -> dict[str, Any]:
 def _history(steps: list[Rows], ledger: Ledger, id: str) -> dict[str, Any]:
     places, example = [], None
     for step in steps:
-        for row in _find(step, id):
+        for row in step.find(id):
             example = row.example if isinstance(row, Dropped) else row
             outcome = f"dropped: {row.reason}" if isinstance(row, Dropped) else "kept"
             detail = row.detail if isinstance(row, Dropped) else ""
             places.append({"step": step.taken.name, "key": step.key, "outcome": outcome, "detail": detail})
     if example is None:
-        some = [known for step in steps for known, _ in zip(step.ids(), range(10_000), strict=False)]
-        near = did_you_mean(id, some).partition("Known:")[0].strip()
-        raise DataError(f"no step of this run holds a row with the id {id!r}. {near or f'An id looks like {some[:1]}'}")
+        some = [known for step in steps for known in islice(step.ids(), 10_000)]
+        near = get_close_matches(id, some, n=1) or some[:1]
+        raise DataError(
+            f"no step of this run holds a row with the id {id!r}; ids look like {', '.join(map(repr, near))}"
+        )
     return {
         "id": id,
         "row": {"input": example.input, "target": example.target, "rationale": example.rationale, **example.notes},
         "origin": asdict(example.origin) if example.origin else None,
         "steps": places,
         "replies": [reply for key in example.replies if (reply := _reply(ledger, key))],
-        "parents": [_history(steps, ledger, parent) for parent in example.parents],
+        "parents": [_history(steps, ledger, parent) for parent in example.parents if _is_row(steps, parent)],
     }
 
 
-def _find(step: Rows, id: str) -> Iterator[Example | Dropped]:
-    if id in step.ids():
-        yield from (row for row in step if row.id == id)
-    yield from (row for row in step.dropped() if row.example.id == id)
+def _is_row(steps: list[Rows], id: str) -> bool:
+    """What a teacher was asked for from nothing has no row as a parent."""
+    return any(True for step in steps for _ in step.find(id))
 
 
 def _reply(ledger: Ledger, key: str) -> dict[str, Any] | None:

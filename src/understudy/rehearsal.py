@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.lessons import Classroom, limited, load_test, with_labels
+from understudy.lessons import Classroom, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.records import digest
-from understudy.study import Study, load_study
+from understudy.study import Study
+from understudy.study_file import load_study
 from understudy.teachers import Ledger, Message, usual_prompt_tokens
 from understudy.workspace import Workspace
 
@@ -57,14 +58,14 @@ def rehearse(
         UnderstudyError: the same as ``run`` would, before anything is spent.
     """
     checked, _ = load_study(study, changes)
-    checked = with_labels(limited(checked, limit))
+    checked = with_labels(checked)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-"))
         workspace = stack.enter_context(Workspace(Path(folder)))
-        test = load_test(workspace, checked)
+        test = load_test(workspace, limited(checked.task, limit))
         ledger = stack.enter_context(Ledger.open())
-        classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), render_only=True)
-        lessons = stack.enter_context(classroom).lessons(checked.plans())
+        classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), rehearse=prompts)
+        lessons = stack.enter_context(classroom).lessons(plans_of(checked, limit))
         steps: dict[str, Rehearsed] = {}
         for one in lessons:
             concurrency = one.arm.teacher.concurrency if one.arm.teacher else 1
@@ -76,12 +77,18 @@ def rehearse(
         return list(steps.values())
 
 
-def estimate(study: str | Path | Mapping[str, Any] | Study, **options: Any) -> dict[str, Any]:
+def estimate(
+    study: str | Path | Mapping[str, Any] | Study,
+    *,
+    changes: Sequence[str] = (),
+    limit: int | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
     """The requests, tokens, money and time that a study would take, over all its steps.
 
-    Takes the options of ``rehearse``. Sums are ``None`` where a part of them is not known.
+    The arguments are those of ``run``. Sums are ``None`` where a part of them is not known.
     """
-    steps = rehearse(study, prompts=0, **options)
+    steps = rehearse(study, prompts=0, changes=changes, limit=limit, watch=watch)
     counts = ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd", "seconds")
     totals = {name: _sum(getattr(step, name) for step in steps) for name in counts}
     return totals | {"steps": [{k: v for k, v in asdict(step).items() if k != "prompts"} for step in steps]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -10,11 +11,12 @@ from typing import Any
 
 from understudy.equal import SENTENCES
 from understudy.graduates import Graduate, train_all
-from understudy.lessons import Classroom, Lessons, limited, load_test, with_labels
+from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
 from understudy.students import prepare
-from understudy.study import Study, load_study
+from understudy.study import Study
+from understudy.study_file import load_study
 from understudy.teachers import Ledger, Usage
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import disk_errors
@@ -44,20 +46,21 @@ def run(
     """
     watch = watch or Silent()
     checked, written = load_study(study, changes)
-    checked = with_labels(limited(checked, limit))
+    checked = with_labels(checked)
     with ExitStack() as stack:
         workspace = stack.enter_context(Workspace(Path(folder or run_folder(checked.name, limit))))
         stack.enter_context(disk_errors(workspace.folder))
-        test = load_test(workspace, checked)
+        test = load_test(workspace, limited(checked.task, limit))
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
-        arms = checked.plans()
+        arms = plans_of(checked, limit)
         bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         ledger = stack.enter_context(Ledger.open())
         classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch))
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
-        report = build(_results(checked, study, test, graduates))
+        command = _command(study, changes, limit, folder)
+        report = build(_results(checked, command, test, graduates))
         write_reports(workspace.folder, report)
         workspace.event("report written")
     return report
@@ -68,8 +71,17 @@ def run_folder(name: str, limit: int | None = None) -> Path:
     return Path("runs") / (f"{name}-limit-{limit}" if limit else name)
 
 
-def _results(study: Study, source: Any, test: Rows, graduates: Sequence[Graduate]) -> RunResults:
-    named = source if isinstance(source, (str, Path)) else "study.yaml"
+def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str | Path | None) -> str:
+    """What makes the run again on the command line; nothing for a study that is no file."""
+    if not isinstance(study, (str, Path)):
+        return ""
+    words = ["understudy", "run", str(study), *(word for change in changes for word in ("--set", change))]
+    words += ["--limit", str(limit)] if limit else []
+    words += ["--folder", str(folder)] if folder else []
+    return shlex.join(words)
+
+
+def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduate]) -> RunResults:
     return RunResults(
         study=study.name,
         task=study.task,
@@ -77,8 +89,8 @@ def _results(study: Study, source: Any, test: Rows, graduates: Sequence[Graduate
         arms=[_arm_result(study, graduate) for graduate in graduates],
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal),
-        command=f"understudy run {named}",
-        notes=[*study.notes, *_recorded(graduates)],
+        command=command,
+        notes=[*study.notes, *_notes(graduates)],
     )
 
 
@@ -88,6 +100,7 @@ def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
         name=graduate.name,
         chain=[name for name, _ in lessons.arm.chain],
         steps=[step.taken for step in lessons.steps],
+        unlabelled=lessons.unlabelled.taken if lessons.unlabelled else None,
         teacher=_teacher_use(lessons),
         students={
             seed: StudentUse(steps=one.steps, tokens=one.tokens, seconds=one.seconds, parameters=one.parameters)
@@ -101,34 +114,38 @@ def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
     )
 
 
-def _recorded(graduates: Sequence[Graduate]) -> Iterator[str]:
-    """Says of recorded replies what they are."""
-    arms = [one.name for one in graduates if _asks_recorded(one.lessons)]
-    if arms:
+def _teacher_use(lessons: Lessons) -> TeacherUse:
+    """All that the arm's replies came to; what nobody counted or priced is ``None``."""
+    total = _usage(lessons)
+    return TeacherUse(
+        requests=total.requests + total.from_ledger,
+        from_ledger=total.from_ledger,
+        prompt_tokens=None if total.uncounted else total.prompt_tokens,
+        completion_tokens=None if total.uncounted else total.completion_tokens,
+        usd=None if total.unpriced else total.usd,
+    )
+
+
+def _usage(lessons: Lessons) -> Usage:
+    uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
+    return Usage(**{name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__})
+
+
+def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
+    """What the numbers do not tell: replies that were recorded, steps that mostly failed."""
+    if recorded := [one.name for one in graduates if _usage(one.lessons).recorded]:
         yield (
-            f"Arms {', '.join(arms)}: the teacher's replies were recorded beforehand and matched by the rows' fields, "
+            f"{', '.join(recorded)}: the teacher's replies were recorded beforehand and matched by the rows' fields, "
             "not by prompt; their tokens are not known and nothing was paid for them here."
         )
-
-
-def _asks_recorded(lessons: Lessons) -> bool:
-    teacher = lessons.arm.teacher
-    asked = any(step.manifest.get("teacher") for step in lessons.steps)
-    return asked and teacher is not None and teacher.backend == "recorded"
-
-
-def _teacher_use(lessons: Lessons) -> TeacherUse:
-    """All that the arm's replies came to. Nobody knows the tokens of recorded ones; they cost this study nothing."""
-    uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
-    total = {name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__}
-    recorded = _asks_recorded(lessons)
-    return TeacherUse(
-        requests=total["requests"] + total["from_ledger"],
-        from_ledger=total["from_ledger"],
-        prompt_tokens=None if recorded else total["prompt_tokens"],
-        completion_tokens=None if recorded else total["completion_tokens"],
-        usd=None if total["unpriced"] else total["usd"],
-    )
+    for one in graduates:
+        for step in one.lessons.steps:
+            asked = step.manifest.get("teacher") or {}
+            requests = asked.get("requests", 0) + asked.get("from_ledger", 0)
+            lost = sum(step.taken.dropped.values())
+            if lost * 2 > requests > 0:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in step.taken.dropped.items())
+                yield f"{one.name}: at {step.taken.name} most of {requests:,} requests came to nothing: {reasons}."
 
 
 def _versions() -> dict[str, str]:

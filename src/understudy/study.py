@@ -1,20 +1,17 @@
-"""The study file: one YAML file, one question. Read, checked and resolved here, before anything is spent."""
+"""A study: one question, and its arms, every override resolved and every chain checked before anything is spent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator
 
 from understudy.errors import SettingsError
 from understudy.evaluation import check_metrics
 from understudy.recipes import open_recipe, recipe_settings
-from understudy.settings import Settings, fill_variables, validate
+from understudy.settings import Settings, validate
 from understudy.sources import Source
 from understudy.students import settings_model
 from understudy.task import Task
@@ -64,10 +61,10 @@ class Study(Settings):
     """One student is trained for each seed, in every arm."""
     equal: tuple[Equal, ...] = ("steps",)
     """What the arms have in common; with several, every arm is trained under each."""
-    filters: dict[str, Any] = {}
-    """Reserved."""
+    filters: dict[str, Any] = Field(default={}, max_length=0)
+    """Reserved: must be empty."""
     report_to: Literal["none"] = "none"
-    """Where training curves are sent."""
+    """Reserved: must be none."""
     notes: tuple[str, ...] = ()
     """Sentences that the report must carry, e.g. who wrote the data."""
 
@@ -98,35 +95,28 @@ class Arm:
     student: Settings
 
 
-def load_study(
-    study: str | Path | Mapping[str, Any] | Study, changes: Sequence[str] = ()
-) -> tuple[Study, dict[str, Any]]:
-    """Read a study from a YAML file, a mapping or a Study.
-
-    Args:
-        changes: ``"a.b=value"`` each, as ``--set`` gives them; the value is YAML.
-
-    Returns:
-        The checked study, and the plain values as written: variables stay unfilled, so no secret is in them.
+def check_study(study: Study) -> None:
+    """What one model alone cannot see.
 
     Raises:
-        SettingsError: one line a problem, with the field.
+        SettingsError: an arm cannot work, a metric is unknown, or a cost that arms should share is not known.
     """
-    if isinstance(study, Study):
-        return study, study.model_dump(mode="json", exclude_unset=True)
-    where, folder = ("study", Path()) if isinstance(study, Mapping) else (str(study), Path(study).parent)
-    written = deepcopy(dict(study)) if isinstance(study, Mapping) else _read_yaml(Path(study))
-    written["arms"] = _arms(written.get("arms"), where)
-    for change in changes:
-        _set(written, change)
-    written["arms"] = _arms(written["arms"], where)
-    try:
-        checked = validate(Study, _anchor(fill_variables(written), folder))
-        for arm in checked.plans():
-            check_metrics(arm.task.metric_names, arm.task.kind)
-    except SettingsError as error:
-        raise SettingsError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
-    return checked, written
+    for arm in study.plans():
+        if not arm.task.metric_names:
+            raise SettingsError(f"task.kind: there is no metric for kind: {arm.task.kind} yet")
+        check_metrics(arm.task.metric_names, arm.task.kind)
+        for entry in sorted({"usd", "teacher_tokens"} & set(study.equal)):
+            if _cost_is_unknown(arm, entry):
+                raise SettingsError(
+                    f"equal: {entry}: what the teacher of arm {arm.name!r} costs is not known (recorded replies have "
+                    f"no cost); set teacher.price, or take {entry} out of the list"
+                )
+
+
+def _cost_is_unknown(arm: Arm, entry: str) -> bool:
+    if arm.teacher is None or not any(open_recipe(name).asks for name, _ in arm.chain):
+        return False
+    return arm.teacher.backend == "recorded" or (entry == "usd" and arm.teacher.price is None)
 
 
 def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
@@ -163,18 +153,6 @@ class _ArmValues(Settings):
     task: dict[str, Any] = {}
     teacher: dict[str, Any] = {}
     student: dict[str, Any] = {}
-
-
-def _arms(arms: Any, where: str) -> Any:
-    """Every arm in its long form: ``{chain: [...]}``."""
-    if not isinstance(arms, Mapping):
-        return arms
-    for name in arms:
-        if not str(name).strip() or "/" in str(name) or str(name).startswith("."):
-            raise SettingsError(
-                f"{where}: arms: {name!r} cannot be the name of a folder; use letters, digits and spaces"
-            )
-    return {str(name): {"chain": arm} if isinstance(arm, list) else arm for name, arm in arms.items()}
 
 
 def _link(link: Any, where: str) -> tuple[str, Settings]:
@@ -217,7 +195,7 @@ def _ways_out(need: str) -> str:
 def _override(settings: Settings | None, changes: Mapping[str, Any], model: type[Any], where: str) -> Any:
     if not changes:
         return settings
-    values = settings.model_dump(mode="json", exclude_unset=True) if settings else {}
+    values = settings.model_dump(exclude_unset=True) if settings else {}
     return validate(model, _merge(values, changes), where)
 
 
@@ -225,59 +203,3 @@ def _merge(values: Any, changes: Any) -> Any:
     if not (isinstance(values, Mapping) and isinstance(changes, Mapping)):
         return changes
     return {**values, **{key: _merge(values.get(key), change) for key, change in changes.items()}}
-
-
-def _set(values: dict[str, Any], change: str) -> None:
-    path, sign, text = change.partition("=")
-    if not sign or not path:
-        raise SettingsError(f"--set {change!r}: write it as key.subkey=value")
-    *parents, last = path.split(".")
-    for key in parents:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise SettingsError(f"--set {change!r}: {key!r} holds {inner!r} and has no keys below it")
-        values = inner
-    values[last] = yaml.safe_load(text)
-
-
-def _anchor(values: Any, folder: Path, key: str = "") -> Any:
-    """Paths in a study file are relative to the file."""
-    if isinstance(values, dict):
-        return {k: _anchor(v, folder, k) for k, v in values.items()}
-    if isinstance(values, list):
-        return [_anchor(v, folder, key) for v in values]
-    is_path = key == "path" or key in ("train", "unlabelled", "test")
-    if is_path and isinstance(values, str) and not Path(values).is_absolute():
-        return str(folder / values)
-    if key in ("base", "model") and isinstance(values, str) and values.startswith("."):
-        return str(folder / values)
-    return values
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake, not a silent loss."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int)) and key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice")
-            seen.add(key if isinstance(key, (str, int)) else id(key_node))
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise SettingsError(f"there is no study file {str(path)!r}")
-    if path.is_dir():
-        raise SettingsError(f"{str(path)!r} is a folder; name the study file, e.g. {str(path / 'study.yaml')!r}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  a SafeLoader, stricter
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: a study is a mapping with name, task, student and arms; got {values!r}")
-    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -17,11 +18,6 @@ Kind = Literal["classification", "multilabel", "choice", "extraction", "numeric"
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "multilabel": ("macro_f1", "micro_f1"),
-    "choice": ("accuracy",),
-    "extraction": ("exact_match", "token_f1"),
-    "numeric": ("accuracy",),
-    "generation": ("rouge_l", "bleu", "chrf"),
-    "pretraining": (),
 }
 
 
@@ -81,6 +77,8 @@ class Task(Settings):
     def _consistent(self) -> Task:
         if self.labels is not None and len(self.label_names) < 2:
             raise ValueError("labels: at least two different labels are needed")
+        if self.kind == "multilabel" and (odd := [label for label in self.label_names if re.search("[,;\n]", label)]):
+            raise ValueError(f"labels: {odd[0]!r} holds a comma or semicolon, which parts the labels of a reply")
         if self.kind == "choice" and self.fields.choices is None:
             raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
         return self
@@ -99,7 +97,7 @@ class Task(Settings):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The metrics to report."""
-        return self.metrics or METRICS[self.kind]
+        return self.metrics or METRICS.get(self.kind, ())
 
     def example(self, row: Mapping[str, Any], *, id: str, origin: Origin | None = None) -> Example:
         """The example in a row.

@@ -15,7 +15,7 @@ from toys import Toy
 
 import understudy
 from understudy.recipes import Given, describe
-from understudy.study import load_study
+from understudy.study_file import load_study
 from understudy.teachers import Ledger, TeacherSettings, open_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,17 @@ def test_the_recipe_of_the_docs_runs_on_the_toy(toy: Toy):
     with Ledger.open() as ledger, open_teacher(settings, ledger) as teacher:
         given = Given(understudy.Task(instruction="?", kind="generation"), teacher, rows, [])
         made = list(room["RECIPE"].make(rows, given, room["Paraphrase"]()))
-    assert [row.input for row in made] == ["row 0", "row 1", "row 2", "ROW 0", "ROW 0", "ROW 1", "ROW 1", "ROW 2", "ROW 2"]
+    assert [row.input for row in made] == [
+        "row 0",
+        "row 1",
+        "row 2",
+        "ROW 0",
+        "ROW 0",
+        "ROW 1",
+        "ROW 1",
+        "ROW 2",
+        "ROW 2",
+    ]
     assert made[3].target == "card"
 
 
@@ -89,5 +99,10 @@ def test_every_recipe_has_its_page_and_every_setting_stands_on_it():
 
 
 def test_no_document_or_source_names_a_place_of_one_machine():
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.yaml"), *ROOT.glob("src/**/*.py")]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*.yaml"),
+        *ROOT.glob("src/**/*.py"),
+    ]:
         assert not re.search(r"(?<![\w.])/(home|root|work|Users)/\w", path.read_text(encoding="utf-8")), path

@@ -16,6 +16,7 @@ STEPS = [
     {"students"},
     {"recipes"},
     {"study", "report"},
+    {"study_file"},
     {"lessons"},
     {"equal"},
     {"graduates"},
@@ -36,6 +37,7 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             names.add(node.module or "")
+            names |= {f"understudy.{alias.name}" for alias in node.names if node.module == "understudy"}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return {name.split(".")[1] for name in names if name.startswith("understudy.")}

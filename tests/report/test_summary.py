@@ -155,7 +155,7 @@ def test_what_a_reader_should_know_stands_in_the_notes():
     assert report["notes"] == [
         "The data were written for this demo.",
         "answers: labels were recorded.",
-        "answers: recorded replies: no price.",
+        "answers: the money is not known, because the teacher's price is not set.",
         "guess: accuracy is at chance: not shown to be above 0.500, which the best answer that is the same for every "
         "test row reaches.",
         "guess: macro_f1 is at chance: not shown to be above 0.222, which the best answer that is the same for every "

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_a_step_is_made_once_however_many_ask(tmp_path: Path):
 
     def make():
         made.append(1)
+        time.sleep(0.2)  # time for the others to come
         yield from rows("a")
 
     with Workspace(tmp_path) as workspace:
@@ -53,6 +55,9 @@ def test_another_test_split_is_refused(tmp_path: Path):
     with Workspace(tmp_path) as workspace:
         workspace.fix_test_split(workspace.step("one", "test", lambda: rows("a", "b")))
         workspace.fix_test_split(workspace.step("same rows", "test", lambda: rows("a", "b")))
+        scores = tmp_path / "arms" / "gold" / "seed-0" / "scores.json"
+        scores.parent.mkdir(parents=True)
+        scores.write_text("{}")
         with pytest.raises(WorkspaceError, match="test split has changed.*2 test rows.*now has 1"):
             workspace.fix_test_split(workspace.step("two", "test", lambda: rows("a")))
 

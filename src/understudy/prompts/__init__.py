@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from understudy.errors import SettingsError
+from understudy.errors import DataError, SettingsError
 from understudy.records import Example
 from understudy.templates import compile_template, variables_of
 
@@ -36,7 +36,10 @@ class Prompt:
         template = compile_template(self.text)
 
         def render(example: Example) -> list[dict[str, str]]:
-            return [{"role": "user", "content": template.render(example=example, **constants).strip()}]
+            try:
+                return [{"role": "user", "content": template.render(example=example, **constants).strip()}]
+            except Exception as error:  # whatever an expression in a template can raise
+                raise DataError(f"prompt {self.name!r} cannot be rendered for row {example.id!r}: {error}") from None
 
         return render
 

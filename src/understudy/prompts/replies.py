@@ -15,28 +15,35 @@ _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 
 
 def read_label(text: str, labels: Sequence[str]) -> str:
-    """The one label that ``text`` is, whatever its case, quotes, hyphens or underscores.
+    """The one label that ``text`` is: as it stands, or whatever its case, quotes, hyphens or underscores.
 
     Raises:
-        ParseError: ``not_a_label``.
+        ParseError: ``not_a_label``, or ``ambiguous_label`` where labels differ only by such signs.
     """
-    by_name = {normalise(label.replace("_", " ")): label for label in labels}
-    found = by_name.get(normalise(text.replace("_", " ")))
-    if found is None:
+    if text.strip() in labels:
+        return text.strip()
+    found = [label for label in labels if _loose(label) == _loose(text)]
+    if not found:
         raise ParseError("not_a_label", f"{_short(text)} is none of the {len(labels)} labels")
-    return found
+    if len(found) > 1:
+        raise ParseError("ambiguous_label", f"{_short(text)} could be any of {', '.join(found)}")
+    return found[0]
 
 
 def read_labels(text: str, labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels in a comma-separated list, in the task's order.
+    """The labels in a list parted by commas, semicolons or lines, in the task's order.
 
     Raises:
-        ParseError: ``not_a_label`` if one of them is none, or there is none.
+        ParseError: ``not_a_label`` if one of them is none, or there is none; ``ambiguous_label``.
     """
     found = {read_label(part, labels) for part in re.split(r"[,;\n]", text) if part.strip()}
     if not found:
         raise ParseError("not_a_label", "the reply names no label")
     return tuple(label for label in labels if label in found)
+
+
+def _loose(text: str) -> str:
+    return normalise(text.replace("_", " ")) or text.strip()
 
 
 def split_answer(text: str) -> tuple[str, str]:

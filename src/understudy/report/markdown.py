@@ -7,7 +7,6 @@ from typing import Any
 
 from understudy.report.tables import TextTable, comparison_table, metric_title, rows_table, score_table
 
-
 PARAGRAPH = "\n\n"
 
 

@@ -14,8 +14,8 @@ from understudy.workspace import Taken
 class TeacherUse:
     """All replies that an arm's rows rest on, and what they cost when they were asked for.
 
-    ``requests`` counts them all, ``from_ledger`` those that this run did not have to ask for. Tokens and ``usd`` are
-    ``None`` where nobody knows them: recorded replies.
+    ``requests`` counts them all, ``from_ledger`` those that were known already when the arm's steps were made. Tokens
+    are ``None`` where nobody counted them, ``usd`` where the teacher has no price.
     """
 
     requests: int = 0
@@ -41,6 +41,7 @@ class ArmResult:
 
     Attributes:
         chain: the recipes' names.
+        unlabelled: what became of the rows without an answer that the chain read.
         steps: in the order of the chain; each takes in what the one before kept.
         students, predictions: by seed; predictions are aligned with the test rows.
         gold_rows: rows with a human's answer that the arm was given.
@@ -53,6 +54,7 @@ class ArmResult:
     name: str
     chain: Sequence[str]
     steps: Sequence[Taken]
+    unlabelled: Taken | None = None
     teacher: TeacherUse = TeacherUse()
     students: Mapping[int, StudentUse]
     predictions: Mapping[int, Sequence[Target]]

@@ -72,6 +72,7 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
         "metrics": {name: _metric(name, arm, results, seeds) for name in results.task.metric_names},
         "rows": _rows_of_arm(arm),
         "steps": [{"name": step.name, **_rows_of_step(step)} for step in arm.steps],
+        **({"unlabelled": _rows_of_step(arm.unlabelled)} if arm.unlabelled else {}),
         "teacher": {
             "requests": teacher.requests,
             "from_ledger": teacher.from_ledger,
@@ -200,7 +201,7 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
     arms = report["arms"]
     unpriced = [name for name, arm in arms.items() if arm["teacher"]["usd"] is None]
     if unpriced:
-        notes.append(f"{_listed(unpriced)}: recorded replies: no price.")
+        notes.append(f"{_listed(unpriced)}: the money is not known, because the teacher's price is not set.")
     for metric in report["study"]["metrics"]:
         at_chance = [name for name, arm in arms.items() if arm["metrics"][metric]["at_chance"]]
         if at_chance:

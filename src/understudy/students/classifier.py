@@ -30,7 +30,7 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress, Trained
 from understudy.students import head as heads
 from understudy.students.base import identity
-from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, set_head
+from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, scale_head, set_head
 from understudy.students.network import UnderstudyClassifier, from_base
 from understudy.students.saved import load, save, token_ids
 from understudy.students.settings import ClassifierSettings
@@ -94,6 +94,7 @@ def _train(
         details["kept"] = NETWORK
         network.config.threshold = trial.threshold
         run = lesson.tune(everything, "training", {"trial": trial.as_json()})
+        scale_head(network, trial.scale)
         seconds += run.seconds
     else:
         set_head(network, lesson.fit(everything))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
 Array: TypeAlias = np.ndarray
@@ -101,6 +101,14 @@ def best_threshold(logits: Array, y: Array) -> float:
     grid = sorted(np.arange(1, 20) / 20, key=lambda t: abs(t - 0.5))
     f1 = [2 * (y * (p >= t)).sum() / max(1, (p >= t).sum() + y.sum()) for t in grid]
     return float(grid[int(np.argmax(f1))])
+
+
+def best_scale(logits: Array, y: Array, exclusive: bool) -> float:
+    """By what to multiply logits so that their log loss is least: how sure they should be, not what they say."""
+    found = minimize_scalar(
+        lambda log: losses(np.exp(log) * logits, y, exclusive).sum(), bounds=(np.log(0.1), np.log(10)), method="bounded"
+    )
+    return float(np.exp(found.x))
 
 
 def stratify(labels: Sequence[int], parts: int, seed: int) -> Array:

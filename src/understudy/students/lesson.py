@@ -19,6 +19,7 @@ from understudy.students.settings import ClassifierSettings
 from understudy.students.tune import Checkpoint, Run, tune
 
 HEAD, NETWORK = "head", "whole network"
+START_C = 10.0  # a head fitted with a larger C is so sure of its rows that the network learns little more from them
 REMEMBERED_BYTES = 100_000_000
 
 
@@ -51,13 +52,13 @@ class Lesson:
     checkpoint: Checkpoint
     report: Progress
 
-    def fit(self, which: Array) -> Head:
+    def fit(self, which: Array, c: float | None = None) -> Head:
         """The head on the frozen embeddings of some rows."""
-        return heads.fit(self.x[which], self.rows.y[which], self.c, exclusive=self.rows.exclusive)
+        return heads.fit(self.x[which], self.rows.y[which], c or self.c, exclusive=self.rows.exclusive)
 
     def tune(self, which: Array, stage: str, facts: dict[str, str]) -> Run:
-        """Train the whole network on some rows, from the head that was fitted on them."""
-        set_head(self.network, self.fit(which))
+        """Train the whole network on some rows, from a head that was fitted on them."""
+        set_head(self.network, self.fit(which, min(self.c, START_C)))
         return tune(
             self.network,
             [self.ids[i] for i in which],
@@ -83,8 +84,9 @@ class Trial:
     run: Run
     rows: int
     accuracy: dict[str, float]  # of a multilabel row: all labels right at the probability 0.5
-    log_loss: dict[str, float]
+    log_loss: dict[str, float]  # each at its best scale, so that the surer of the two has no handicap
     standard_error: float  # of the difference in log loss
+    scale: float  # by what the network's logits are multiplied
     threshold: float
 
     @property
@@ -131,7 +133,8 @@ def hold_trial(lesson: Lesson) -> Trial | None:
 
 
 def _compare(run: Run, head: Array, tuned: Array, y: Array, exclusive: bool) -> Trial:
-    logits = {HEAD: head, NETWORK: tuned}
+    scale = {name: heads.best_scale(z, y, exclusive) for name, z in ((HEAD, head), (NETWORK, tuned))}
+    logits = {HEAD: scale[HEAD] * head, NETWORK: scale[NETWORK] * tuned}
     loss = {name: heads.losses(z, y, exclusive) for name, z in logits.items()}
     right = {name: z.argmax(1) == y.argmax(1) if exclusive else ((z > 0) == y).all(1) for name, z in logits.items()}
     return Trial(
@@ -140,7 +143,8 @@ def _compare(run: Run, head: Array, tuned: Array, y: Array, exclusive: bool) -> 
         accuracy={name: float(hits.mean()) for name, hits in right.items()},
         log_loss={name: float(losses.mean()) for name, losses in loss.items()},
         standard_error=float((loss[HEAD] - loss[NETWORK]).std(ddof=1) / len(y) ** 0.5),
-        threshold=0.5 if exclusive else heads.best_threshold(tuned, y),
+        scale=scale[NETWORK],
+        threshold=0.5 if exclusive else heads.best_threshold(logits[NETWORK], y),
     )
 
 
@@ -169,6 +173,13 @@ def frozen_embeddings(
         while sum(kept.nbytes for kept in _REMEMBERED.values()) > REMEMBERED_BYTES:
             del _REMEMBERED[next(iter(_REMEMBERED))]
     return x
+
+
+def scale_head(network: UnderstudyClassifier, scale: float) -> None:
+    """Multiply the logits."""
+    with torch.no_grad():
+        network.head.weight.mul_(scale)
+        network.head.bias.mul_(scale)
 
 
 def set_head(network: UnderstudyClassifier, head: Head) -> None:

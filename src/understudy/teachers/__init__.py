@@ -13,7 +13,7 @@ from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import Backend, Message, Refused, Reply, Request, TryAgain
-from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings
+from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
 from understudy.teachers.teacher import Teacher, backend_of, open_teacher
 from understudy.teachers.usage import Usage
 
@@ -43,5 +43,6 @@ __all__ = [
     "check",
     "ledger_path",
     "open_teacher",
+    "public_url",
     "usual_prompt_tokens",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from understudy.errors import BudgetReached, SettingsError
@@ -34,6 +34,8 @@ class Budget:
     Args:
         usd, tokens, requests: the limits; ``None`` is no limit. Attempts count as requests.
         spent: what earlier runs of the study spent.
+        note: called whenever it changes with the most that can have been spent, requests in flight at their upper
+            bound; written down there, it keeps the wall standing after a kill.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Budget:
         requests: int | None = None,
         *,
         spent: Spending = Spending(),
+        note: Callable[[Spending], None] = lambda most: None,
     ) -> None:
+        self._note = note
         self.usd, self.tokens, self.requests = usd, tokens, requests
         self._spent = spent
         self._reserved = Spending()
@@ -70,6 +74,7 @@ class Budget:
             if self._passed_by(self._spent + self._reserved + most):
                 return False
             self._reserved += most
+            self._note(self._spent + self._reserved)
             return True
 
     def settle(self, most: Spending, spent: Spending) -> None:
@@ -77,6 +82,7 @@ class Budget:
         with self._lock:
             self._reserved -= most
             self._spent += spent
+            self._note(self._spent + self._reserved)
 
     def check(self, price: Price | None, sampling: Sampling, where: str) -> None:
         """See to it that an upper bound can be worked out for every request of a teacher.

@@ -11,8 +11,6 @@ from understudy.teachers.budget import usual_prompt_tokens
 from understudy.teachers.request import Message, Request
 from understudy.teachers.settings import Price
 
-_MOST_RENDERED = 100
-
 
 @dataclass(slots=True)
 class Estimate:
@@ -28,8 +26,9 @@ class Estimate:
 class Rehearsal:
     """A running Estimate and the first requests; what is counted here is counted in ``parent`` too."""
 
-    def __init__(self, parent: Rehearsal | None = None) -> None:
+    def __init__(self, parent: Rehearsal | None = None, keep: int = 0) -> None:
         self.rendered: list[list[Message]] = []
+        self.keep = parent.keep if parent else keep  # how many of the first requests
         self._estimate = Estimate()
         self._parent = parent
         self._lock = threading.Lock()
@@ -44,7 +43,7 @@ class Rehearsal:
     ) -> None:
         """Count some requests, of which the ledger cannot answer ``unknown``, with answers of ``longest`` tokens."""
         with self._lock:
-            room = max(0, _MOST_RENDERED - len(self.rendered))
+            room = max(0, self.keep - len(self.rendered))
             self.rendered.extend(list(request.messages) for request in requests[:room])
             prompts = sum(usual_prompt_tokens(request.messages) for request in unknown)
             completions = None if longest is None else longest * len(unknown)

@@ -66,7 +66,12 @@ def backend_of(settings: TeacherSettings) -> Backend:
 
 
 def open_teacher(
-    settings: TeacherSettings, ledger: Ledger, *, budget: Budget | None = None, render_only: bool = False
+    settings: TeacherSettings | Mapping[str, Any],
+    ledger: Ledger,
+    *,
+    budget: Budget | None = None,
+    render_only: bool = False,
+    keep: int = 100,
 ) -> Teacher:
     """Open a teacher; close it, or use it in a ``with`` statement.
 
@@ -75,18 +80,23 @@ def open_teacher(
 
     Args:
         budget: the wall that all teachers of a study share.
-        render_only: send nothing; keep the first requests in ``rendered`` and count all in ``estimate()``.
+        settings: those of a teacher, or plain values as in a study.
+        render_only: send nothing; keep the first ``keep`` requests in ``rendered`` and count all in ``estimate()``.
 
     Raises:
         SettingsError: unknown back end, no key, or a budget that cannot be kept.
         DataError: a file or model folder is not what the settings say.
     """
+    if isinstance(settings, Mapping):
+        settings = validate(TeacherSettings, dict(settings), "teacher")
     backend = backend_of(settings)
     budget = budget if backend.costs else None
     if budget is not None:
         budget.check(settings.price, settings.sampling, "teacher")
     place = None if render_only else enter(ledger, settings, backend)
-    return Teacher(settings, place[1].backend if place else backend, ledger, budget, place, Meter(), Rehearsal())
+    return Teacher(
+        settings, place[1].backend if place else backend, ledger, budget, place, Meter(), Rehearsal(keep=keep)
+    )
 
 
 class Teacher:
@@ -148,7 +158,7 @@ class Teacher:
 
     @property
     def rendered(self) -> list[list[Message]]:
-        """The messages of the first requests (at most 100) of a teacher that only renders."""
+        """The messages of the first requests of a teacher that only renders."""
         return self._rehearsal.rendered
 
     def estimate(self) -> Estimate:

@@ -20,6 +20,8 @@ class Usage:
     usd: float = 0.0
     spent_usd: float = 0.0  # paid now
     unpriced: int = 0  # replies whose price nobody knows
+    uncounted: int = 0  # replies whose tokens nobody counted
+    recorded: int = 0  # replies to prompts that were not ours
 
 
 class Meter:
@@ -59,3 +61,5 @@ class Meter:
         self._usage.completion_tokens += reply.completion_tokens or 0
         self._usage.usd += reply.usd or 0.0
         self._usage.unpriced += reply.usd is None
+        self._usage.uncounted += reply.prompt_tokens is None or reply.completion_tokens is None
+        self._usage.recorded += reply.recorded

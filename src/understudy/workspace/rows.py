@@ -14,7 +14,7 @@ import orjson
 
 from understudy.errors import RowsLost
 from understudy.records import Dropped, Example, Origin, Row
-from understudy.workspace.files import write_atomically
+from understudy.workspace.files import sync, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,13 @@ class Rows:
         for row in _stream(self.folder / "dropped.parquet"):
             yield Dropped(_example(row), row["step"], row["reason"], row["detail"])
 
+    def find(self, id: str) -> Iterator[Row]:
+        """The row with this id, kept or dropped, or nothing; other rows are not decoded."""
+        for row in _stream(self.folder / "dropped.parquet", id=id):
+            yield Dropped(_example(row), row["step"], row["reason"], row["detail"])
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            yield from map(_example, _stream(part, id=id))
+
     def ids(self) -> Iterator[str]:
         """The ids alone."""
         for part in sorted(self.folder.glob("part-*.parquet")):
@@ -82,8 +89,11 @@ def write_rows(
 ) -> Rows:
     """Write what a step yields into ``folder``; it appears whole or not at all.
 
-    A made row whose id was there before is dropped as ``duplicate``. Ids are remembered as 8 bytes each; nothing else
-    of a row stays in memory.
+    A made row whose id was there before is dropped as ``duplicate``. Of a row only a hash of its id stays in memory,
+    about 100 bytes.
+
+    Args:
+        incoming: the rows that the step works on; ``None`` for a step that reads a source.
 
     Raises:
         RowsLost: an incoming row was neither kept, nor dropped, nor named as the parent of a made one.
@@ -91,7 +101,7 @@ def write_rows(
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    count = _Count(_ids(incoming))
+    count = _Count(_ids(incoming) if incoming else None)
     with (
         _Parts(partial, "part-{:05}.parquet", _schema()) as kept,
         _Parts(partial, "dropped.parquet", _schema(True)) as out,
@@ -105,12 +115,14 @@ def write_rows(
     taken = count.taken(name)
     manifest = dict(about()) | {"name": name, "rows": asdict(taken)}
     write_atomically(partial / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    shutil.rmtree(folder, ignore_errors=True)  # one without a manifest is no step
     partial.rename(folder)
+    sync(folder.parent)
     return Rows(folder)
 
 
-def _ids(rows: Rows | None) -> set[int]:
-    return set() if rows is None else {_short(id) for id in rows.ids()}
+def _ids(rows: Rows) -> set[int]:
+    return {_short(id) for id in rows.ids()}
 
 
 def _short(id: str) -> int:
@@ -118,10 +130,11 @@ def _short(id: str) -> int:
 
 
 class _Count:
-    """Follows every id through one step."""
+    """Follows every id through one step. Without incoming rows the step reads a source: what it reads comes in."""
 
-    def __init__(self, incoming: set[int]) -> None:
-        self.incoming = incoming
+    def __init__(self, incoming: set[int] | None) -> None:
+        self.incoming = incoming or set()
+        self.is_source = incoming is None
         self.left: set[int] = set()
         self.parents: set[int] = set()
         self.kept = 0
@@ -132,7 +145,8 @@ class _Count:
         id = _short(example.id)
         if id in self.left:
             again = example.replace(id=f"{example.id}~{sum(self.dropped.values())}")
-            row = Dropped(again, "duplicate", "duplicate", f"a row {example.id!r} was there before")
+            detail = f"a row {example.id!r} was there before"
+            row = row if isinstance(row, Dropped) else Dropped(again, "duplicate", "duplicate", detail)
         self.left.add(id)
         if id not in self.incoming:
             self.parents.update(map(_short, example.parents))
@@ -151,11 +165,11 @@ class _Count:
                 "drop it with a reason, or name it as the parent of a row it makes"
             )
         passed_on = len(self.incoming) - len(gone)
-        made = self.kept + sum(self.dropped.values()) - passed_on
+        new = self.kept + sum(self.dropped.values()) - passed_on
         return Taken(
             name=name,
-            rows_in=len(self.incoming),
-            made=made,
+            rows_in=new if self.is_source else len(self.incoming),
+            made=0 if self.is_source else new,
             kept=self.kept,
             joined=len(joined),
             dropped=dict(sorted(self.dropped.items())),
@@ -190,14 +204,18 @@ class _Parts:
         self.writer.write_table(pa.Table.from_pylist(self.buffer, schema=self.schema))
         self.buffer.clear()
         if "{" in self.pattern:
-            self.writer.close()
-            self.writer, self.part = None, self.part + 1
+            self.close()
+
+    def close(self) -> None:
+        self.writer.close()
+        sync(self.folder / self.pattern.format(self.part))
+        self.writer, self.part = None, self.part + 1
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and (self.buffer or (self.part == 0 and self.writer is None)):
             self.flush()
         if self.writer is not None:
-            self.writer.close()
+            self.close()
 
 
 def _schema(dropped: bool = False) -> pa.Schema:
@@ -260,9 +278,12 @@ def _example(row: Mapping[str, Any]) -> Example:
     )
 
 
-def _stream(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def _stream(path: Path, columns: list[str] | None = None, id: str | None = None) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1024, columns=columns):
-            yield from batch.to_pylist()
+            if id is None:
+                yield from batch.to_pylist()
+            elif id in (ids := batch["id"].to_pylist()):
+                yield from batch.slice(ids.index(id), 1).to_pylist()
