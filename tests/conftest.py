@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("busy", deadline=None)  # no test measures time
+settings.load_profile("busy")
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from servers import ChatServer
-from toys import Toy, teach, write_encoder
+from servers import ChatServer  # noqa: E402
+from toys import Toy, teach, write_encoder  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from toys import Toy, rows, write_jsonl
 
@@ -63,8 +67,6 @@ def test_a_day_with_the_commands(toy: Toy):
 
 
 def parquet_ids(folder: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
     return [id for part in folder.glob("steps/*/part-*.parquet") for id in pq.read_table(part)["id"].to_pylist()]
 
 
@@ -101,19 +103,29 @@ def test_no_secret_is_ever_written(toy: Toy):
     assert refused.returncode == 2
     shown = done.stdout + done.stderr + refused.stdout + refused.stderr
     assert SECRET not in shown
+    literal = toy.server.base_url.replace("http://", f"http://me:{SECRET}@") + f"?key={SECRET}"
+    toy.call("--set", f"teacher.base_url={literal}", "--set", "task.instruction=Which?")
+    toy.call("--set", f"arms.x={{chain: [gold], teacher: {{base_url: '{literal}'}}}}")
     cache = Path(os.environ["UNDERSTUDY_CACHE_DIR"])
     files = [path for folder in (toy.runs, cache) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 10
     for path in files:
         assert SECRET.encode() not in path.read_bytes(), path
-    for step in toy.runs.glob("steps/*/dropped.parquet"):
-        assert SECRET not in str(details_of(step))
+    for path in toy.runs.rglob("*.parquet"):  # compressed
+        assert SECRET not in str(pq.read_table(path).to_pylist()), path
+    assert SECRET not in ledger_text(cache / "ledger.sqlite3")
 
 
-def details_of(path: Path) -> Any:
-    import pyarrow.parquet as pq
+def ledger_text(path: Path) -> str:
+    """Everything in the ledger, unpacked."""
+    with closing(sqlite3.connect(path)) as ledger:
+        cells = [cell for row in ledger.execute("SELECT * FROM replies") for cell in row]
+    assert cells
+    return " ".join(str(zlib.decompress(cell) if is_packed(cell) else cell) for cell in cells)
 
-    return pq.read_table(path)["detail"].to_pylist()
+
+def is_packed(cell: object) -> bool:
+    return isinstance(cell, bytes) and cell[:1] == b"x"
 
 
 def latin(path: Path) -> None:
@@ -204,5 +216,8 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(toy: Toy, tmp_p
         assert done.returncode == 2, done.stderr
         assert "no space left on the disk" in done.stderr
         assert "Traceback" not in done.stderr
+        assert not (small / "run" / "report.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        assert toy.call("--folder", str(small / "run"), "--set", "arms={gold: [gold]}").returncode == 0
     finally:
         subprocess.run(["umount", str(small)], check=False)

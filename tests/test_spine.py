@@ -30,6 +30,8 @@ def test_a_study_runs_end_to_end_and_a_second_run_does_nothing_again(toy: Toy):
     assert list(arms) == ["gold", "answers", "both"]
     assert (arms["gold"]["training_rows"], arms["answers"]["training_rows"]) == (12, 42)
     assert arms["both"]["training_rows"] == 42 + 12 - arms["both"]["rows"]["dropped"].get("duplicate", 0)
+    assert arms["answers"]["rows"] == {"in": 12, "made": 30, "kept": 42, "joined": 0, "dropped": {}}
+    assert arms["answers"]["unlabelled"] == {"in": 30, "made": 0, "kept": 30, "joined": 0, "dropped": {}}
     assert arms["answers"]["teacher"] == {
         "requests": 30,
         "from_ledger": 0,
@@ -149,6 +151,45 @@ def test_arms_can_be_made_equal_in_several_ways(toy: Toy):
     cut = arms["both@teacher_tokens"]["rows"]["dropped"]
     assert cut["over_equal_teacher_tokens"] > 0
     assert arms["answers@teacher_tokens"]["rows"]["dropped"] == {}
+
+
+def test_equal_money_goes_by_what_replies_cost_not_by_their_tokens(toy: Toy):
+    cheap = {"teacher": {"name": "cheap", "price": {"input": 1.0, "output": 1.0}}}
+    dear = {"teacher": {"name": "dear", "price": {"input": 9.0, "output": 9.0}}}
+    toy.study["arms"] = {"cheap": {"chain": ["answers"], **cheap}, "dear": {"chain": ["answers"], **dear}}
+    toy.study["seeds"], toy.study["equal"] = [0], ["usd"]
+    toy.save()
+    arms = understudy.run(toy.path, folder=toy.runs)["arms"]
+    assert arms["cheap"]["training_rows"] == 12 + 30
+    assert arms["dear"]["training_rows"] == 12 + 30 // 9
+
+
+def test_the_budget_of_a_killed_run_counts(toy: Toy):
+    toy.runs.mkdir(parents=True)
+    (toy.runs / "spent.json").write_text('{"usd": 0.0, "tokens": 0, "requests": 7}')  # as a kill leaves it
+    with pytest.raises(understudy.UnderstudyError, match=r"budget.requests: 10 of 10 is spent"):
+        understudy.run(toy.path, folder=toy.runs, changes=["budget.requests=10", "arms={answers: [answers]}"])
+    assert toy.server.requests == 3
+
+
+def test_a_limit_holds_for_arms_that_bring_their_own_rows(toy: Toy, tmp_path: Path):
+    own = "arms={gold: [gold], own: {chain: [gold], task: {train: {path: more-gold.jsonl, limit: 20}}}}"
+    write_jsonl(toy.folder / "more-gold.jsonl", rows(25, seed=7))
+    report = understudy.run(toy.path, folder=toy.runs, changes=[own, "seeds=[0]"], limit=6)
+    assert [arm["training_rows"] for arm in report["arms"].values()] == [6, 6]
+
+
+def test_bad_input_of_one_arm_is_found_before_another_has_asked(toy: Toy):
+    lost = "arms.lost={chain: [gold], task: {train: {path: nowhere.jsonl}}}"
+    with pytest.raises(understudy.UnderstudyError, match=r"nowhere\.jsonl"):
+        understudy.run(toy.path, folder=toy.runs, changes=[lost])
+    assert toy.server.requests == 0
+
+
+def test_a_teacher_that_answers_nothing_useful_is_said_so(toy: Toy):
+    toy.server.answer = "no idea"
+    report = understudy.run(toy.path, folder=toy.runs, changes=["arms={answers: [answers]}", "seeds=[0]"])
+    assert "answers: at answers most of 30 requests came to nothing: 30 not_a_label." in report["notes"]
 
 
 def test_labels_may_be_left_out_and_a_limit_runs_in_a_folder_of_its_own(toy: Toy, monkeypatch: pytest.MonkeyPatch):

@@ -173,7 +173,7 @@ def test_the_same_call_again_reads_what_it_took(base: str, tmp_path: Path) -> No
 
 
 def test_the_better_is_kept(base: str, tmp_path: Path) -> None:
-    fast = settings(base, learning_rate=3e-3, steps=60)
+    fast = settings(base, learning_rate=2e-3, steps=120)
     kept = {name: tmp_path / name / "model" for name in ("head", "whole network")}
     trained = {
         "head": train(fast, TASK, rows(40), kept["head"], seed=0),

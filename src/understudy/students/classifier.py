@@ -30,7 +30,7 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress, Trained
 from understudy.students import head as heads
 from understudy.students.base import identity
-from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, scale_head, set_head
+from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, tune_on_all
 from understudy.students.network import UnderstudyClassifier, from_base
 from understudy.students.saved import load, save, token_ids
 from understudy.students.settings import ClassifierSettings
@@ -82,8 +82,8 @@ def _train(
     ids, pad = token_ids(tokenizer, rows.texts), tokenizer.pad_token_id
     x = frozen_embeddings(network, ids, pad, digest(origin, str(settings.max_length), *rows.texts), report)
     c = heads.choose_c(x, rows.y, exclusive=rows.exclusive, seed=seed)
-    lesson = Lesson(settings, rows, network, ids, pad, x, c, seed, checkpoint, report)
-    everything = np.arange(len(x))
+    untouched = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    lesson = Lesson(settings, rows, network, ids, pad, x, c, seed, checkpoint, report, untouched)
     seconds = time.monotonic() - began
     details: dict[str, Any] = {"kept": HEAD, "C": c, "rows": len(x)}
     trial, run = hold_trial(lesson), Run()
@@ -91,13 +91,12 @@ def _train(
         run, seconds = trial.run, seconds + trial.run.seconds
         details["held_back"] = trial.evidence()
     if trial is not None and trial.better:
-        details["kept"] = NETWORK
-        network.config.threshold = trial.threshold
-        run = lesson.tune(everything, "training", {"trial": trial.as_json()})
-        scale_head(network, trial.scale)
+        run, well = tune_on_all(lesson, trial)
         seconds += run.seconds
-    else:
-        set_head(network, lesson.fit(everything))
+        details["kept"] = NETWORK if well else HEAD
+        network.config.threshold = trial.threshold
+    if details["kept"] == HEAD:
+        lesson.set(heads.fit(x, rows.y, c, exclusive=rows.exclusive))
         if not rows.exclusive:
             network.config.threshold = heads.choose_threshold(x, rows.y, c, seed=seed)
     size = sum(p.numel() for p in network.parameters())

@@ -51,14 +51,35 @@ class Lesson:
     seed: int
     checkpoint: Checkpoint
     report: Progress
+    encoder: dict[str, torch.Tensor]  # the untouched encoder
+
+    def split(self) -> tuple[Array, Array]:
+        """The rows to learn from in the trial and the rows that are held back, stratified."""
+        y = self.rows.y
+        part = heads.stratify(heads.first_label(y), round(1 / self.settings.held_back), self.seed)
+        learn = np.flatnonzero(part)
+        return learn, heads.learnable(y, learn, np.flatnonzero(part == 0))
 
     def fit(self, which: Array, c: float | None = None) -> Head:
         """The head on the frozen embeddings of some rows."""
         return heads.fit(self.x[which], self.rows.y[which], c or self.c, exclusive=self.rows.exclusive)
 
+    def set(self, head: Head) -> None:
+        """Make the network the untouched encoder with ``head``."""
+        self.network.encoder.load_state_dict(self.encoder)
+        with torch.no_grad():
+            self.network.head.weight.copy_(torch.from_numpy(head.weight))
+            self.network.head.bias.copy_(torch.from_numpy(head.bias))
+
+    def logits(self, which: Array) -> Array:
+        """What the network says to some rows, (rows, labels)."""
+        x = torch.from_numpy(_embed(self.network, [self.ids[i] for i in which], self.pad, lambda done: None))
+        with torch.inference_mode():
+            return self.network.head(x.float().to(self.network.device)).double().cpu().numpy()
+
     def tune(self, which: Array, stage: str, facts: dict[str, str]) -> Run:
         """Train the whole network on some rows, from a head that was fitted on them."""
-        set_head(self.network, self.fit(which, min(self.c, START_C)))
+        self.set(self.fit(which, min(self.c, START_C)))
         return tune(
             self.network,
             [self.ids[i] for i in which],
@@ -110,26 +131,35 @@ class Trial:
 def hold_trial(lesson: Lesson) -> Trial | None:
     """Train on a part of the rows and compare on the rest; ``None`` where there is nothing to train or compare.
 
-    Leaves the encoder as it was. The checkpoint says so once the trial is over, so that a resume does not repeat it.
+    The checkpoint says so once the trial is over, so that a resume does not repeat it.
     """
     settings, rows = lesson.settings, lesson.rows
-    part = heads.stratify(heads.first_label(rows.y), round(1 / settings.held_back), lesson.seed)
-    learn = np.flatnonzero(part)
-    held = heads.learnable(rows.y, learn, np.flatnonzero(part == 0))
+    learn, held = lesson.split()
     if settings.steps == 0 or settings.tokens == 0 or len(held) < 2:
         return None
     _, facts = lesson.checkpoint.read()
     if "trial" in facts:
         return Trial.from_json(facts["trial"])
-    encoder = lesson.network.encoder
-    untouched = {name: value.clone() for name, value in encoder.state_dict().items()}
     run = lesson.tune(learn, "trial", {})
-    embedded = _embed(lesson.network, [lesson.ids[i] for i in held], lesson.pad, lambda done: None)
-    tuned = _head_of(lesson.network).logits(embedded)
-    trial = _compare(run, lesson.fit(learn).logits(lesson.x[held]), tuned, rows.y[held], rows.exclusive)
-    encoder.load_state_dict(untouched)
+    head = lesson.fit(learn).logits(lesson.x[held])
+    trial = _compare(run, head, lesson.logits(held), rows.y[held], rows.exclusive)
     lesson.checkpoint.write({}, {"trial": trial.as_json()})
     return trial
+
+
+def tune_on_all(lesson: Lesson, trial: Trial) -> tuple[Run, bool]:
+    """Train the whole network on all rows; and whether that went well.
+
+    It did not, as now and then happens with few rows, if the network is worse on the rows that were held back, which
+    it has seen by now, than the head was that had not.
+    """
+    run = lesson.tune(np.arange(len(lesson.x)), "training", {"trial": trial.as_json()})
+    with torch.no_grad():
+        for parameter in lesson.network.head.parameters():
+            parameter.mul_(trial.scale)
+    _, held = lesson.split()
+    loss = heads.losses(lesson.logits(held), lesson.rows.y[held], lesson.rows.exclusive).mean()
+    return run, bool(loss < trial.log_loss[HEAD])
 
 
 def _compare(run: Run, head: Array, tuned: Array, y: Array, exclusive: bool) -> Trial:
@@ -173,20 +203,3 @@ def frozen_embeddings(
         while sum(kept.nbytes for kept in _REMEMBERED.values()) > REMEMBERED_BYTES:
             del _REMEMBERED[next(iter(_REMEMBERED))]
     return x
-
-
-def scale_head(network: UnderstudyClassifier, scale: float) -> None:
-    """Multiply the logits."""
-    with torch.no_grad():
-        network.head.weight.mul_(scale)
-        network.head.bias.mul_(scale)
-
-
-def set_head(network: UnderstudyClassifier, head: Head) -> None:
-    with torch.no_grad():
-        network.head.weight.copy_(torch.from_numpy(head.weight))
-        network.head.bias.copy_(torch.from_numpy(head.bias))
-
-
-def _head_of(network: UnderstudyClassifier) -> Head:
-    return Head(network.head.weight.detach().double().cpu().numpy(), network.head.bias.detach().double().cpu().numpy())

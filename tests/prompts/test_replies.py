@@ -1,0 +1,62 @@
+"""Reading what a teacher wrote."""
+
+import pytest
+
+from understudy.errors import ParseError
+from understudy.prompts.replies import read_json_list, read_label, read_labels, split_answer
+
+LABELS = ("rent_payment", "moving_out", "Pests")
+
+
+@pytest.mark.parametrize(
+    "text", ["rent_payment", " Rent payment.", '"rent_payment"', "RENT-PAYMENT", "**rent_payment**"]
+)
+def test_a_label_is_read_whatever_its_case_and_quotes(text: str):
+    assert read_label(text, LABELS) == "rent_payment"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "reason"),
+    [
+        ("rent", LABELS, "not_a_label"),
+        ("rent_payment or pests", LABELS, "not_a_label"),
+        ("c++.", ("C++", "C"), "ambiguous_label"),
+    ],
+)
+def test_what_is_no_label_is_refused(text: str, labels: tuple[str, ...], reason: str):
+    with pytest.raises(ParseError) as caught:
+        read_label(text, labels)
+    assert caught.value.reason == reason
+
+
+def test_labels_that_differ_only_by_signs_are_told_apart_where_they_stand_exactly():
+    assert [read_label(text, ("-1", "0", "1")) for text in ("-1", " 0", "1 ")] == ["-1", "0", "1"]
+    assert read_label("C++", ("C++", "C")) == "C++"
+    assert read_label("+", ("+", "-")) == "+"
+
+
+def test_several_labels_come_in_the_tasks_order():
+    assert read_labels("pests, Rent payment", LABELS) == ("rent_payment", "Pests")
+    with pytest.raises(ParseError, match="not_a_label"):
+        read_labels("", LABELS)
+
+
+def test_the_last_answer_line_counts_and_what_stands_before_it_is_the_reasoning():
+    text = "Premise says so.\nAnswer: maybe\nOn reflection it must.\n**Answer: yes**"
+    assert split_answer(text) == ("Premise says so.\nAnswer: maybe\nOn reflection it must.", "yes")
+    with pytest.raises(ParseError, match="no_answer"):
+        split_answer("I cannot say.")
+
+
+@pytest.mark.parametrize(
+    "text", ['["a", "b"]', 'Here you are:\n```json\n["a",\n "b"]\n```\nEnjoy!', 'Sure! ["a", "b"] and that is all.']
+)
+def test_a_list_is_read_through_fences_and_prose(text: str):
+    assert read_json_list(text) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("text", "reason"), [("no list", "not_a_list"), ('["a", ', "not_a_list"), ("[a]", "not_json")])
+def test_what_is_no_list_is_refused(text: str, reason: str):
+    with pytest.raises(ParseError) as caught:
+        read_json_list(text)
+    assert caught.value.reason == reason

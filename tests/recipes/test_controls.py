@@ -1,0 +1,105 @@
+"""The controls, each against a real endpoint: what they ask, what they make of the replies, what they drop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from servers import ChatServer
+
+import understudy
+from understudy import Dropped, Example, Given, Ledger, Task, Teacher, open_teacher
+from understudy.recipes import draw_shots, open_recipe
+from understudy.records import Row
+
+TASK = Task(instruction="Which?", kind="classification", labels=["red", "blue"])
+TRAIN = [Example(id=f"t{i}", input=f"gold {i}", target=("red", "blue")[i % 2]) for i in range(6)]
+MORE = [Example(id=f"m{i}", input=f"more {i}") for i in range(3)]
+
+
+@pytest.fixture
+def teacher(server: ChatServer) -> Iterator[Teacher]:
+    settings = {"model": "tiny", "base_url": server.base_url}
+    with Ledger.open() as ledger, open_teacher(settings, ledger) as opened:
+        yield opened
+
+
+def made(name: str, given: Given, **settings: object) -> list[Row]:
+    recipe = open_recipe(name)
+    return list(recipe.make(TRAIN, given, recipe.settings(**settings)))
+
+
+def test_gold_passes_its_rows_on_and_asks_nobody(teacher: Teacher, server: ChatServer):
+    assert made("gold", Given(TASK, teacher, TRAIN, MORE)) == TRAIN
+    assert server.requests == 0
+
+
+def test_answers_labels_the_unlabelled_and_keeps_the_reply(teacher: Teacher, server: ChatServer):
+    server.answer = lambda messages: "Blue." if "more 1" in messages[-1]["content"] else "green"
+    *passed, first, second, third = made("answers", Given(TASK, teacher, TRAIN, MORE), shots=2)
+    assert passed == TRAIN
+    assert isinstance(second, Example)
+    assert (second.id, second.target, second.parents, len(second.replies)) == ("m1+answers", "blue", ("m1",), 1)
+    assert isinstance(first, Dropped)
+    assert isinstance(third, Dropped)
+    assert (first.reason, first.example.id, third.detail) == ("not_a_label", "m0", "'green' is none of the 2 labels")
+    prompt = server.bodies[0]["messages"][0]["content"]
+    assert prompt.count("Answer: ") == 2
+    assert {"Answer: red", "Answer: blue"} <= set(prompt.splitlines())
+
+
+def test_answers_can_reason_first(teacher: Teacher, server: ChatServer):
+    server.answer = "It is the colour of the sky.\nAnswer: blue"
+    rows = made("answers", Given(TASK, teacher, TRAIN, MORE[:1]), reasoning=True)
+    assert isinstance(rows[-1], Example)
+    assert (rows[-1].target, rows[-1].rationale) == ("blue", "It is the colour of the sky.")
+
+
+def test_direct_asks_for_each_label_and_drops_what_is_no_row_or_stands_twice(teacher: Teacher, server: ChatServer):
+    def answer(messages: list[dict[str, str]]) -> str:
+        label = "red" if 'answer is "red"' in messages[-1]["content"] else "blue"
+        return json.dumps([f"a {label} thing", f"another {label} one", 7])
+
+    server.answer = answer
+    rows = made("direct", Given(TASK, teacher, TRAIN, []), rows=12, batch=3, shots=2)[len(TRAIN) :]
+    examples = [row for row in rows if isinstance(row, Example)]
+    assert server.requests == 4  # two labels, two samples of three rows each
+    assert {(row.input, row.target) for row in examples} == {
+        (f"{kind} {label} {noun}", label)
+        for label in ("red", "blue")
+        for kind, noun in (("a", "thing"), ("another", "one"))
+    }
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["not_a_row"] * 4
+    red = [row for row in examples if row.target == "red"]
+    assert red[0].id == red[2].id  # the same text again: the step drops it as a duplicate
+    assert all(set(row.parents) <= {"t0", "t2", "t4"} and len(row.parents) == 2 for row in red)
+    assert not any("gold 1" in body["messages"][0]["content"] for body in server.bodies if '"red"' in str(body))
+
+
+def test_direct_writes_input_and_answer_where_there_are_no_labels(teacher: Teacher, server: ChatServer):
+    task = Task(instruction="Turn it round.", kind="generation")
+    server.answer = json.dumps([{"input": "ab", "target": "ba"}, {"input": "only"}])
+    train = [Example(id="t", input="xy", target="yx")]
+    recipe = open_recipe("direct")
+    rows = list(recipe.make(train, Given(task, teacher, train, []), recipe.settings(rows=2, batch=2)))
+    assert isinstance(rows[1], Example)
+    assert (rows[1].input, rows[1].target) == ("ab", "ba")
+    assert isinstance(rows[2], Dropped)
+    assert '{"input":"xy","target":"yx"}' in server.bodies[0]["messages"][0]["content"]
+
+
+def test_shots_are_taken_from_each_label_in_turn():
+    rows = [
+        *(Example(id=f"a{i}", input="x", target="red") for i in range(50)),
+        Example(id="b", input="x", target="blue"),
+    ]
+    shots = draw_shots(rows, TASK, 4, seed=0)
+    assert sorted(shot.target for shot in shots if isinstance(shot.target, str)) == ["blue", "red", "red", "red"]
+    assert shots == draw_shots(rows, TASK, 4, seed=0)
+    assert draw_shots(rows, TASK, 0, seed=0) == []
+
+
+def test_an_unknown_recipe_lists_the_known():
+    with pytest.raises(understudy.UnderstudyError, match="Did you mean 'answers'. Known: answers, direct, gold"):
+        open_recipe("answer")
