@@ -44,10 +44,13 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-ifneq ($(TORCH_INDEX),)
-	$(PIP) install --constraint constraints.txt --index-url $(TORCH_INDEX) torch
-endif
 
-$(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.torch: $(BIN)/python constraints.txt
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install --no-deps --index-url $(TORCH_INDEX) $$(grep ^torch== constraints.txt)
+endif
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.torch pyproject.toml constraints.txt
 	$(PIP) install --constraint constraints.txt --editable '.[$*]'
 	@touch $@

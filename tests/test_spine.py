@@ -189,7 +189,10 @@ def test_bad_input_of_one_arm_is_found_before_another_has_asked(toy: Toy):
 def test_a_teacher_that_answers_nothing_useful_is_said_so(toy: Toy):
     toy.server.answer = "no idea"
     report = understudy.run(toy.path, folder=toy.runs, changes=["arms={answers: [answers]}", "seeds=[0]"])
-    assert "answers: at answers most of 30 requests came to nothing: 30 not_a_label." in report["notes"]
+    assert (
+        "answers: most of what 30 requests of answers brought was dropped: 30 not_a_label of 30 rows."
+        in report["notes"]
+    )
 
 
 def test_labels_may_be_left_out_and_a_limit_runs_in_a_folder_of_its_own(toy: Toy, monkeypatch: pytest.MonkeyPatch):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from understudy.errors import UnderstudyError
+from understudy.errors import DataError, UnderstudyError
 
 app = typer.Typer(
     name="understudy",
@@ -97,8 +98,14 @@ def predict(
     """Let a trained student answer: a line a text."""
     from understudy.students import load_model
 
-    inputs = iter(text) if text else (line.rstrip("\n") for line in sys.stdin)
-    for answer in load_model(model).predict(inputs):
+    def lines() -> Iterator[str]:
+        for number, line in enumerate(sys.stdin.buffer, start=1):
+            try:
+                yield line.decode().rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"standard input, line {number}: not UTF-8 at byte {error.start}") from None
+
+    for answer in load_model(model).predict(iter(text) if text else lines()):
         output = answer.output if isinstance(answer.output, str) else ", ".join(answer.output or ())
         _out(_dumps({"output": answer.output, "scores": dict(answer.scores)}, indent=False) if json else output)
 
@@ -145,6 +152,9 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.exceptions.TyperException as error:  # a wrong option
+        if len(sys.argv) == 1:  # no command at all: typer's message is the help
+            _out(str(error))
+            sys.exit(2)
         said = getattr(error, "format_message", error.__str__)()  # names the option where it can
         _err(f"error: {said.rstrip('.')}; see understudy --help")
         sys.exit(2)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from understudy.errors import UnderstudyError
+from understudy.students import identity, prepare
 from understudy.teachers import Ledger, check, ledger_path
 
 EXTRAS = {
@@ -47,8 +48,6 @@ def _base_model() -> Check:
     from understudy.students.settings import ClassifierSettings
 
     try:
-        from understudy.students import identity
-
         identity(ClassifierSettings().base)
         return Check("all-MiniLM-L6-v2", True, "in the installed package, checksum right")
     except UnderstudyError as error:
@@ -82,6 +81,12 @@ def _study(study: str | Path) -> list[Check]:
                 checks.append(Check(f"task.{split}", True, source.path or source.hub, needed=True))
     except UnderstudyError as error:
         return [Check("study", False, str(error), needed=True)]
-    if checked.teacher:
-        checks += [Check(what, ok, found, needed=True) for what, ok, found in check(checked.teacher)]
+    plans = checked.plans()
+    for teacher in {plan.teacher.canonical(): plan.teacher for plan in plans if plan.teacher}.values():
+        checks += [Check(what, ok, found, needed=True) for what, ok, found in check(teacher)]
+    for plan in plans:
+        try:
+            prepare(plan.student, plan.task)
+        except UnderstudyError as error:
+            checks.append(Check(f"student of arm {plan.name}", False, str(error), needed=True))
     return checks

@@ -49,7 +49,7 @@ def train_all(
     study: Study,
     lessons: Sequence[Lessons],
     bases: Mapping[str, str],
-    test: Rows,
+    test: tuple[Rows, str],
     ledger: Ledger,
     watch: Watch,
 ) -> Iterator[Graduate]:
@@ -57,6 +57,7 @@ def train_all(
 
     Args:
         bases: arm -> what its student starts from, by content.
+        test: the test rows and the digest of their content.
     """
     for entry in study.equal:
         fair = lessons if entry in ("steps", "tokens") else trim(workspace, lessons, entry, ledger)
@@ -79,28 +80,33 @@ def train_all(
             yield Graduate(name, entry, one, trained, answers)
 
 
-def _train(pupil: Pupil, base: str, test: Rows, watch: Watch) -> tuple[Trained, Sequence[Target]]:
+def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tuple[Trained, Sequence[Target]]:
     """One student: trained, examined on the test split, and kept. Read back where that was done before."""
-    lessons, settings, folder = pupil.lessons, pupil.settings, pupil.folder
+    lessons, folder, (rows, test_digest) = pupil.lessons, pupil.folder, test
     task = lessons.arm.task
+    settings = pupil.settings.model_dump_json(exclude={"checkpoint_every_s"})  # which changes nothing
     key = digest(
-        "student", settings.canonical(), base, str(pupil.seed), task.kind, *task.label_names,
-        lessons.rows.key, test.key,
-    )  # fmt: skip
-    done = folder / "scores.json"
-    if done.exists() and (kept := orjson.loads(done.read_bytes()))["key"] == key:
-        return Trained(**kept["student"]), _read_answers(folder / "predictions.parquet")
-    _begin(folder, key)
-    trained = train(
-        settings, task, lessons.rows, folder / "model", seed=pupil.seed,
-        progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
-    )  # fmt: skip
-    answers = list(load_model(folder / "model").predict(row.input for row in test))
-    _write_answers(folder / "predictions.parquet", test, answers)
-    outputs = [answer.output for answer in answers]
-    scores = {metric: score(metric, task, [row.target for row in test], outputs) for metric in task.metric_names}
-    content = {"key": key, "metrics": scores, "student": asdict(trained)}
-    write_atomically(done, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest
+    )
+    scores, predictions = folder / "scores.json", folder / "predictions.parquet"
+    done = orjson.loads(scores.read_bytes()) if scores.exists() and predictions.exists() else {}
+    if done.get("key") == key:
+        trained, outputs = Trained(**done["student"]), _read_answers(predictions)
+    else:
+        _begin(folder, key)
+        trained = train(
+            pupil.settings, task, lessons.rows, folder / "model", seed=pupil.seed,
+            progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
+            card={"Arm": pupil.name, "Chain": " > ".join(name for name, _ in lessons.arm.chain)},
+        )  # fmt: skip
+        answers = list(load_model(folder / "model").predict(row.input for row in rows))
+        _write_answers(predictions, rows, answers)
+        outputs = [answer.output for answer in answers]
+    if done.get("key") != key or set(done["metrics"]) != set(task.metric_names):
+        targets = [row.target for row in rows]
+        metrics = {metric: score(metric, task, targets, outputs) for metric in task.metric_names}
+        content = {"key": key, "metrics": metrics, "student": asdict(trained)}
+        write_atomically(scores, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return trained, outputs
 
 

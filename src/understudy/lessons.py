@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import orjson
 
 from understudy.curate import TestSplit, screen
-from understudy.errors import SettingsError, UnderstudyError
+from understudy.errors import DataError, SettingsError, UnderstudyError, WorkspaceError
 from understudy.progress import Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
@@ -23,7 +26,7 @@ from understudy.task import Task
 from understudy.teachers import Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
 from understudy.workspace import Rows, Workspace
 
-ROWS_BETWEEN_WORDS = 20
+SECONDS_BETWEEN_WORDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,14 @@ def plans_of(study: Study, limit: int | None) -> list[Arm]:
     return [replace(arm, task=limited(arm.task, limit)) for arm in study.plans()]
 
 
-def load_test(workspace: Workspace, task: StudyTask) -> Rows:
-    """The locked test split, as the workspace keeps it.
+def load_test(workspace: Workspace, task: StudyTask) -> tuple[Rows, str]:
+    """The locked test split, as the workspace keeps it, and the digest of its content.
 
     Raises:
         WorkspaceError: the folder's results were measured on another test split.
     """
     rows = workspace.step(_source_key(task.test, task, "test"), "test", lambda: load(task.test, task, "test"))
-    workspace.fix_test_split(rows)
-    return rows
+    return rows, workspace.fix_test_split(rows)
 
 
 class Classroom:
@@ -96,19 +98,19 @@ class Classroom:
         self,
         workspace: Workspace,
         study: Study,
-        test: Rows,
+        test: tuple[Rows, str],
         ledger: Ledger,
         watch: Watch,
         *,
         rehearse: int | None = None,
     ) -> None:
         self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
-        self.test_key, self.test = test.key, TestSplit(test)
+        self.test, self.test_digest = TestSplit(test[0]), test[1]
         self.rehearse = rehearse
         self.teachers: dict[str, Teacher] = {}
-        self._spent_file = workspace.folder / "spent.json"
-        spent = Spending(**orjson.loads(self._spent_file.read_bytes())) if self._spent_file.exists() else Spending()
-        self.budget = Budget(**study.budget.model_dump(), spent=spent, note=self._note_spending)
+        self._spending = _Spending(workspace.folder / "spent.json")
+        limits = study.budget.model_dump()
+        self.budget = Budget(**limits, spent=self._spending.read(), note=self._spending.write)
         self._stop = threading.Event()
 
     def __enter__(self) -> Classroom:
@@ -117,21 +119,21 @@ class Classroom:
     def __exit__(self, *_: object) -> None:
         for teacher in self.teachers.values():
             teacher.close()
+        self._spending.close()
 
-    def _note_spending(self, most: Spending) -> None:
-        """Write down what the study can have spent: after a kill the next run counts on from there."""
-        partial = self._spent_file.with_suffix(".partial")  # not flushed: once a request, and a kill loses no write
-        partial.write_bytes(orjson.dumps(asdict(most)))
-        partial.replace(self._spent_file)
-
-    def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
-        """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
+    def prepare(self, arms: Sequence[Arm]) -> None:
+        """Open every teacher and read every source, so that what is wrong is found before anyone is asked."""
         for arm in arms:
             if arm.teacher and any(open_recipe(name).asks for name, _ in arm.chain):
                 self._open(arm.teacher)
-        sources = [self._sources(arm) for arm in arms]  # all read, and found right, before anyone is asked
+        for arm in arms:
+            self._sources(arm)
+
+    def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
+        """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""
+        self.prepare(arms)
         with ThreadPoolExecutor(max_workers=16, thread_name_prefix="arm") as pool:
-            futures = [pool.submit(self._chain, arm, *read) for arm, read in zip(arms, sources, strict=True)]
+            futures = [pool.submit(self._chain, arm) for arm in arms]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -150,7 +152,8 @@ class Classroom:
             self._source(task.unlabelled, task.without_answers(), "unlabelled"),
         )
 
-    def _chain(self, arm: Arm, train: Rows, unlabelled: Rows) -> Lessons:
+    def _chain(self, arm: Arm) -> Lessons:
+        train, unlabelled = self._sources(arm)
         steps = [train]
         for name, settings in arm.chain:
             steps.append(self._step(arm, name, settings, steps[-1], train, unlabelled))
@@ -160,10 +163,14 @@ class Classroom:
     def _source(self, source: Source | None, task: Task, split: str) -> Rows:
         if source is None:
             return self.workspace.step(digest("none", split), f"no {split} rows", lambda: iter(()))
-        key = digest(_source_key(source, task, split), self.test_key)
+        key = digest(_source_key(source, task, split), self.test_digest)
         answered = _answered(load(source, task, split), split) if task.fields.target else load(source, task, split)
         rows = self._watched(screen(answered, self.test, split), f"read {split}")
-        return self.workspace.step(key, split, lambda: rows)
+        read = self.workspace.step(key, split, lambda: rows)
+        if not len(read):
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in read.taken.dropped.items())
+            raise DataError(f"task.{split}: every row of {source.place} is dropped: {dropped}")
+        return read
 
     def _step(self, arm: Arm, name: str, settings: Settings, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
         recipe = open_recipe(name)
@@ -173,7 +180,7 @@ class Classroom:
         key = digest(
             *(name, settings.canonical(), teacher.identity if teacher else ""),
             *(task.instruction, task.kind, *task.label_names, *prompts),
-            *(incoming.key, train.key, unlabelled.key, self.test_key),
+            *(incoming.key, train.key, unlabelled.key, self.test_digest),
             *(["rehearsed"] if self.rehearse is not None else []),
         )
         given = Given(task, cast(Teacher, teacher), train, unlabelled)
@@ -203,19 +210,42 @@ class Classroom:
         return self.teachers[key]
 
     def _watched(self, rows: Iterable[Row], name: str) -> Iterator[Row]:
-        done = 0
+        done, told = 0, time.monotonic()
         for done, row in enumerate(rows, start=1):
             if self._stop.is_set():
                 raise UnderstudyError("stopped because another arm failed")
-            if done % ROWS_BETWEEN_WORDS == 0:
+            if time.monotonic() - told >= SECONDS_BETWEEN_WORDS:
+                told = time.monotonic()
                 self.watch.step(name, done, None)
             yield row
         self.watch.step(name, done, done)
 
 
+class _Spending:
+    """What the study may have spent so far, in a file that outlives a kill: one small write a request, not flushed."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def read(self) -> Spending:
+        content = os.pread(self._handle, 1000, 0)
+        try:
+            return Spending(**orjson.loads(content)) if content.strip() else Spending()
+        except (orjson.JSONDecodeError, TypeError):
+            raise WorkspaceError(
+                "spent.json of the run folder does not hold what the study has spent; delete it to count from nothing"
+            ) from None
+
+    def write(self, spent: Spending) -> None:
+        os.pwrite(self._handle, orjson.dumps(asdict(spent)).ljust(200), 0)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
 def _answered(rows: Iterable[Example], split: str) -> Iterator[Row]:
     for row in rows:
-        yield Dropped(row, split, "no_target", "the row has no answer") if row.target in (None, (), "") else row
+        yield Dropped(row, split, "no_target", "the row has no answer") if row.target is None else row
 
 
 def _source_key(source: Source, task: Task, split: str) -> str:

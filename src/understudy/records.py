@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 Target: TypeAlias = str | tuple[str, ...] | None
+
+APOSTROPHES = "'’ʼ`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,20 @@ Row: TypeAlias = Example | Dropped
 
 
 def normalise(text: str) -> str:
-    """Text as it is compared across splits: case-folded, every run of other than letters and digits one space.
+    """Text as it is compared across splits: the same whatever its case, punctuation and way of encoding.
 
-    Letters and digits of every script count (``str.isalnum``).
+    NFKC and case-folded; apostrophes and format characters such as soft hyphens are dropped; every other run of signs
+    is one space. Letters and digits of every script count (``str.isalnum``), with the combining marks on them.
+    Where nothing is left, as of an emoji, it is the stripped NFKC text.
     """
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
+    composed = unicodedata.normalize("NFKC", text)
+    joined = "".join(c for c in composed if c not in APOSTROPHES and unicodedata.category(c) != "Cf")
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", joined).casefold())
+    kept = [" "]
+    for c in folded:
+        on_letter = kept[-1] != " " and unicodedata.category(c).startswith("M")
+        kept.append(c if c.isalnum() or on_letter else " ")
+    return " ".join("".join(kept).split()) or composed.strip()
 
 
 def digest(*parts: str | bytes, size: int = 16) -> str:

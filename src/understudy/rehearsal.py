@@ -12,9 +12,10 @@ from typing import Any
 from understudy.lessons import Classroom, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.records import digest
+from understudy.students import prepare
 from understudy.study import Study
 from understudy.study_file import load_study
-from understudy.teachers import Ledger, Message, usual_prompt_tokens
+from understudy.teachers import Ledger, Message, TeacherSettings, usual_prompt_tokens
 from understudy.workspace import Workspace
 
 SECONDS_A_REPLY = 2.0
@@ -32,6 +33,7 @@ class Rehearsed:
     arms: tuple[str, ...]
     """The arms that share the step."""
     recipe: str
+    recorded: bool
     requests: int
     in_ledger: int
     prompt_tokens: int
@@ -64,16 +66,18 @@ def rehearse(
         workspace = stack.enter_context(Workspace(Path(folder)))
         test = load_test(workspace, limited(checked.task, limit))
         ledger = stack.enter_context(Ledger.open())
+        arms = plans_of(checked, limit)
+        for arm in arms:
+            prepare(arm.student, arm.task)
         classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), rehearse=prompts)
-        lessons = stack.enter_context(classroom).lessons(plans_of(checked, limit))
+        lessons = stack.enter_context(classroom).lessons(arms)
         steps: dict[str, Rehearsed] = {}
         for one in lessons:
-            concurrency = one.arm.teacher.concurrency if one.arm.teacher else 1
             for step in one.steps:
                 if rehearsal := step.manifest.get("rehearsal"):
                     key = digest(step.taken.name, repr(rehearsal))  # arms that ask the same share the step
                     arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
-                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, concurrency, prompts)
+                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, one.arm.teacher, prompts)
         return list(steps.values())
 
 
@@ -95,12 +99,19 @@ def estimate(
 
 
 def _rehearsed(
-    recipe: str, arms: tuple[str, ...], rehearsal: Mapping[str, Any], concurrency: int, prompts: int
+    recipe: str, arms: tuple[str, ...], rehearsal: Mapping[str, Any], teacher: TeacherSettings | None, prompts: int
 ) -> Rehearsed:
+    recorded = teacher is not None and teacher.backend == "recorded"
+    concurrency = teacher.concurrency if teacher else 1
     counted = {k: rehearsal[k] for k in ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd")}
-    seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency
+    seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency * (not recorded)
     return Rehearsed(
-        arms=arms, recipe=recipe, **counted, seconds=seconds, prompts=tuple(rehearsal["rendered"][:prompts])
+        arms=arms,
+        recipe=recipe,
+        recorded=recorded,
+        **counted,
+        seconds=seconds,
+        prompts=tuple(rehearsal["rendered"][:prompts]),
     )
 
 
@@ -120,7 +131,9 @@ def tell_estimate(total: Mapping[str, Any]) -> str:
     """An estimate for a person."""
     lines = [_line(f"{', '.join(step['arms'])}: {step['recipe']}", step) for step in total["steps"]]
     lines.append(_line("all", total))
-    if total["completion_tokens"] is None:
+    if total["requests"] and all(step["recorded"] for step in total["steps"]):
+        lines.append("the replies are recorded: nothing is paid")
+    elif total["completion_tokens"] is None:
         lines.append("answers are not counted: set teacher.sampling.max_tokens for an upper bound")
     elif total["usd"] is None:
         lines.append("money is not known: set teacher.price, e.g. price: {input: 0.15, output: 0.60}")

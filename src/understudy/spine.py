@@ -14,10 +14,11 @@ from understudy.graduates import Graduate, train_all
 from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
+from understudy.settings import Settings
 from understudy.students import prepare
 from understudy.study import Study
-from understudy.study_file import load_study
-from understudy.teachers import Ledger, Usage
+from understudy.study_file import load_study, without_passwords
+from understudy.teachers import Ledger, TeacherSettings, Usage
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import disk_errors
 
@@ -51,16 +52,17 @@ def run(
         workspace = stack.enter_context(Workspace(Path(folder or run_folder(checked.name, limit))))
         stack.enter_context(disk_errors(workspace.folder))
         test = load_test(workspace, limited(checked.task, limit))
-        for change in workspace.keep_study(written):
-            watch.note(f"changed since the last run: {change}")
         arms = plans_of(checked, limit)
         bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         ledger = stack.enter_context(Ledger.open())
         classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch))
+        classroom.prepare(arms)
+        for change in workspace.keep_study(written):
+            watch.note(f"changed since the last run: {change}")
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
         command = _command(study, changes, limit, folder)
-        report = build(_results(checked, command, test, graduates))
+        report = build(_results(checked, command, test[0], graduates))
         write_reports(workspace.folder, report)
         workspace.event("report written")
     return report
@@ -78,7 +80,7 @@ def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str 
     words = ["understudy", "run", str(study), *(word for change in changes for word in ("--set", change))]
     words += ["--limit", str(limit)] if limit else []
     words += ["--folder", str(folder)] if folder else []
-    return shlex.join(words)
+    return without_passwords(shlex.join(words))
 
 
 def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduate]) -> RunResults:
@@ -90,8 +92,19 @@ def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduat
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal),
         command=command,
+        teachers=sorted({_who(one.lessons.arm.teacher) for one in graduates if one.lessons.arm.teacher}),
+        students=sorted({_student(one.lessons.arm.student) for one in graduates}),
         notes=[*study.notes, *_notes(graduates)],
     )
+
+
+def _who(teacher: TeacherSettings) -> str:
+    return f"{teacher.name or teacher.model or 'unnamed'} ({teacher.backend})"
+
+
+def _student(student: Settings) -> str:
+    told = student.model_dump(mode="json")
+    return f"{told['kind']} on {told['base']}, {told['steps']} steps"
 
 
 def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
@@ -107,7 +120,7 @@ def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
             for seed, one in graduate.trained.items()
         },
         predictions=graduate.answers,
-        gold_rows=len(lessons.steps[0]),
+        gold_rows=len(lessons.rows if [name for name, _ in lessons.arm.chain] == ["gold"] else lessons.steps[0]),
         training_rows=len(lessons.rows),
         overrides=[part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)],
         equal=graduate.entry if len(study.equal) > 1 else "",
@@ -142,10 +155,13 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
         for step in one.lessons.steps:
             asked = step.manifest.get("teacher") or {}
             requests = asked.get("requests", 0) + asked.get("from_ledger", 0)
-            lost = sum(step.taken.dropped.values())
-            if lost * 2 > requests > 0:
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in step.taken.dropped.items())
-                yield f"{one.name}: at {step.taken.name} most of {requests:,} requests came to nothing: {reasons}."
+            dropped = step.taken.dropped
+            if sum(dropped.values()) * 2 > step.taken.made and requests:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+                yield (
+                    f"{one.name}: most of what {requests:,} requests of {step.taken.name} brought was dropped: "
+                    f"{reasons} of {step.taken.made:,} rows."
+                )
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -57,9 +57,9 @@ class Study(Settings):
     """Who learns: ``kind`` and the settings of that kind."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> chain of recipes, or chain with overrides of task, teacher or student."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     """One student is trained for each seed, in every arm."""
-    equal: tuple[Equal, ...] = ("steps",)
+    equal: tuple[Equal, ...] = Field(default=("steps",), min_length=1)
     """What the arms have in common; with several, every arm is trained under each."""
     filters: dict[str, Any] = Field(default={}, max_length=0)
     """Reserved: must be empty."""
@@ -125,9 +125,15 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
         _ArmValues.model_validate(arm) if isinstance(arm, _ArmValues) else validate(_ArmValues, dict(arm), where)
     )
     task = _override(study.task, overrides.task, StudyTask, f"{where}.task")
-    if task.test != study.task.test or task.kind != study.task.kind:
+    if (task.test, task.kind, task.label_names) != (study.task.test, study.task.kind, study.task.label_names):
         raise SettingsError(
-            f"{where}.task: arms are compared on one test split and one kind of task; remove the override"
+            f"{where}.task: arms are compared on one test split, one kind of task and one set of labels; "
+            "remove the override"
+        )
+    if task.fields != study.task.fields and task.train == study.task.train:
+        raise SettingsError(
+            f"{where}.task.fields: the test rows are read with the study's fields; only an arm with a train file of its "
+            "own may read that otherwise"
         )
     teacher = study.teacher
     if overrides.teacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +13,6 @@ import yaml
 from understudy.errors import SettingsError
 from understudy.settings import fill_variables, validate
 from understudy.study import Study, check_study
-from understudy.teachers import public_url
 
 
 def load_study(
@@ -49,20 +49,28 @@ def _written(study: str | Path | Mapping[str, Any] | Study) -> dict[str, Any]:
     return deepcopy(dict(study)) if isinstance(study, Mapping) else _read_yaml(Path(study))
 
 
+def without_passwords(text: str) -> str:
+    """``text`` with user and password of every URL replaced by ``***``, and the query of a ``base_url`` cut off."""
+    text = re.sub(r"(\w://)[^/@\s\"'<>]+@", r"\1***@", text)
+    return re.sub(r"(base_url\W+\w+://[^\s\"'?]*)\?[^\s\"'}]*", r"\1", text)
+
+
 def _without_passwords(values: Any) -> Any:
-    """The study as it may be written down: URLs without user, password and query; variables stay unfilled."""
+    """The study as it may be written down: no password in a URL, no query in ``base_url``; variables stay unfilled."""
     if isinstance(values, Mapping):
-        return {key: _without_passwords(value) for key, value in values.items()}
+        cut = {key: value.partition("?")[0] for key, value in values.items() if key == "base_url" and value}
+        return {key: _without_passwords(value) for key, value in (dict(values) | cut).items()}
     if isinstance(values, (list, tuple)):
         return [_without_passwords(value) for value in values]
-    is_url = isinstance(values, str) and "://" in values and "${" not in values
-    return public_url(values) if is_url else values
+    return without_passwords(values) if isinstance(values, str) else values
 
 
 def _arms(arms: Any, where: str) -> Any:
     """Every arm in its long form: ``{chain: [...]}``."""
+    if arms is None:
+        return None  # said to be missing later, with everything else
     if not isinstance(arms, Mapping):
-        return arms
+        raise SettingsError(f"{where}: arms: a mapping of names to chains is expected, got {arms!r}")
     for name in arms:
         if not str(name).strip() or "/" in str(name) or str(name).startswith("."):
             raise SettingsError(
@@ -99,9 +107,13 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
             values[key] = change(values[key])
 
     def source(given: Any) -> Any:
-        return (
-            {**given, "path": anchor(given["path"])} if isinstance(given, dict) and "path" in given else anchor(given)
-        )
+        if not isinstance(given, dict):
+            return anchor(given)
+        local_hub = isinstance(given.get("hub"), str) and given["hub"].startswith(".")
+        return {k: anchor(v) if k == "path" or (k == "hub" and local_hub) else v for k, v in given.items()}
+
+    def replies(files: Any) -> Any:
+        return [*map(source, files)] if isinstance(files, list) else source(files)
 
     def model(name: Any) -> Any:
         return anchor(name) if isinstance(name, str) and name.startswith(".") else name
@@ -109,11 +121,7 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
     for part in (study, *(arm for arm in (study.get("arms") or {}).values() if isinstance(arm, dict))):
         for split in ("train", "unlabelled", "test"):
             within(part.get("task"), split, source)
-        within(
-            part.get("teacher"),
-            "replies",
-            lambda files: [*map(source, files)] if isinstance(files, list) else source(files),
-        )
+        within(part.get("teacher"), "replies", replies)
         within(part.get("teacher"), "model", model)
         within(part.get("student"), "base", model)
     return study

@@ -14,6 +14,8 @@ from understudy.settings import Settings, did_you_mean
 from understudy.templates import compile_template, is_template, variables_of
 
 Kind = Literal["classification", "multilabel", "choice", "extraction", "numeric", "generation", "pretraining"]
+CLOSED_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "choice")  # answers out of a given set, never blank
+PARTS_LABELS = "[,;\n]"
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -27,11 +29,21 @@ class Fields(Settings):
     input: str = "input"
     """Column or template of what goes in."""
     target: str | tuple[str, ...] | None = "target"
-    """Column or template of the answer; a list of columns gives several references; null where rows have none."""
+    """Column or template of the answer; a list of columns gives several references; null where rows have none.
+    A null, or a blank text where answers are labels, is no answer. For kind: multilabel a text is split at commas,
+    semicolons and line breaks, and an empty list is the answer that no label applies; a CSV cell cannot say that."""
     choices: str | None = None
     """Column of the list of options, for kind: choice."""
     rationale: str | None = None
     """Column or template of the reasoning that comes with the answer."""
+
+    @field_validator("*")
+    @classmethod
+    def _compiles(cls, where: Any) -> Any:
+        for part in (where,) if isinstance(where, str) else where or ():
+            if is_template(part):
+                compile_template(part)
+        return where
 
     def columns(self) -> set[str]:
         """The columns that must be there."""
@@ -77,7 +89,7 @@ class Task(Settings):
     def _consistent(self) -> Task:
         if self.labels is not None and len(self.label_names) < 2:
             raise ValueError("labels: at least two different labels are needed")
-        if self.kind == "multilabel" and (odd := [label for label in self.label_names if re.search("[,;\n]", label)]):
+        if self.kind == "multilabel" and (odd := [label for label in self.label_names if re.search(PARTS_LABELS, label)]):
             raise ValueError(f"labels: {odd[0]!r} holds a comma or semicolon, which parts the labels of a reply")
         if self.kind == "choice" and self.fields.choices is None:
             raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
@@ -127,17 +139,30 @@ class Task(Settings):
         return self.model_copy(update={"fields": self.fields.model_copy(update={"target": None, "rationale": None})})
 
     def target_of(self, row: Mapping[str, Any]) -> Target:
-        """The answer as it stands in the row; ``None`` where the row has none."""
+        """The answer as it stands in the row; ``None`` where the row has none.
+
+        Raises:
+            DataError: a column is missing, or a row of a classification task has a list of answers.
+        """
         where = self.fields.target
-        if where is None:
+        if not where:
             return None
-        if isinstance(where, str):
-            value = _value(row, where, "target")
-            if value is None:
-                return None
-            return tuple(map(_text, value)) if isinstance(value, (list, tuple)) else _text(value)
-        values = [_value(row, column, "target") for column in where]
-        return tuple(_text(value) for value in values if value not in (None, ""))
+        single = isinstance(where, str)
+        value = _value(row, where, "target") if single else [_value(row, column, "target") for column in where]
+        if value is None:
+            return None
+        if self.kind == "multilabel" and not isinstance(value, (list, tuple)):
+            value = [label.strip() for label in re.split(PARTS_LABELS, _text(value))]
+        if not isinstance(value, (list, tuple)):
+            text = _text(value)
+            return None if self.kind in CLOSED_KINDS and not text.strip() else text
+        if self.kind == "classification":
+            raise DataError(
+                f"field 'target': kind: classification takes one label, got the list {value!r}; "
+                "give kind: multilabel, or a column or template with one label"
+            )
+        none_applies = self.kind == "multilabel" and not value
+        return tuple(text for one in value if (text := _text(one)).strip()) or (() if none_applies else None)
 
     def label(self, target: str | tuple[str, ...]) -> Target:
         """The label's name, given the value in the file or the name itself.
@@ -160,12 +185,11 @@ def _value(row: Mapping[str, Any], where: str, field: str) -> Any:
         missing = sorted(variables_of(where) - row.keys())
         if missing:
             raise DataError(_missing(field, missing[0], row))
-        from jinja2 import TemplateError
-
         try:
             return compile_template(where).render(row)
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-            raise DataError(f"field {field!r}: template {where!r} fails on this row: {error}") from None
+        except Exception as error:  # filters and methods raise whatever the row's values make them raise
+            told = f"{type(error).__name__}: {error}"
+            raise DataError(f"field {field!r}: template {where!r} fails on this row: {told}") from None
     if where not in row:
         raise DataError(_missing(field, where, row))
     return row[where]

@@ -10,7 +10,7 @@ from servers import ChatServer
 
 import understudy
 from understudy import Dropped, Example, Given, Ledger, Task, Teacher, open_teacher
-from understudy.recipes import draw_shots, open_recipe
+from understudy.recipes import draw_shots, open_recipe, recipe_settings
 from understudy.records import Row
 
 TASK = Task(instruction="Which?", kind="classification", labels=["red", "blue"])
@@ -82,7 +82,9 @@ def test_direct_writes_input_and_answer_where_there_are_no_labels(teacher: Teach
     server.answer = json.dumps([{"input": "ab", "target": "ba"}, {"input": "only"}])
     train = [Example(id="t", input="xy", target="yx")]
     recipe = open_recipe("direct")
-    rows = list(recipe.make(train, Given(task, teacher, train, []), recipe.settings(rows=2, batch=2)))
+    rows = list(
+        recipe.make(train, Given(task, teacher, train, []), recipe_settings("direct", {"rows": 2, "batch": 2}, ""))
+    )
     assert isinstance(rows[1], Example)
     assert (rows[1].input, rows[1].target) == ("ab", "ba")
     assert isinstance(rows[2], Dropped)

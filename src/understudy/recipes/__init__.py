@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import SettingsError
@@ -63,14 +64,18 @@ def open_recipe(name: str, where: str = "recipe") -> Recipe:
     Raises:
         SettingsError: there is none; the message lists the known ones.
     """
-    if name not in RECIPES:
-        raise SettingsError(f"{where}: unknown recipe {name!r}. {did_you_mean(name, sorted(RECIPES))}")
-    return import_module(RECIPES[name]).RECIPE
+    if name in RECIPES:
+        return import_module(RECIPES[name]).RECIPE
+    installed = {point.name: point for point in entry_points(group="understudy.recipes")}
+    if name not in installed:
+        known = sorted({*RECIPES, *installed})
+        raise SettingsError(f"{where}: unknown recipe {name!r}. {did_you_mean(name, known)}")
+    return installed[name].load()
 
 
-def recipe_settings(name: str, values: Mapping[str, Any], where: str) -> Settings:
+def recipe_settings(name: str, values: Any, where: str) -> Settings:
     """The recipe's settings built from plain values."""
-    return validate(open_recipe(name, where).settings, dict(values), f"{where}.{name}")
+    return validate(open_recipe(name, where).settings, values, f"{where}.{name}")
 
 
 def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) -> dict[str | None, list[Example]]:

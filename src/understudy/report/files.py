@@ -36,4 +36,7 @@ def read_report(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "report.json"
     if not path.is_file():
         raise DataError(f"there is no report.json in {str(folder)!r}; name a run folder, or finish its run first")
-    return orjson.loads(path.read_bytes())
+    try:
+        return orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path}: this is no report ({error}); run the study again to write it anew") from None

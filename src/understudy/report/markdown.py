@@ -33,6 +33,9 @@ def to_markdown(report: Mapping[str, Any]) -> str:
 def _setting(study: Mapping[str, Any]) -> str:
     seeds = study["seeds"]
     text = f"{study['test_rows']:,} test rows, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+    for name in ("teachers", "students"):
+        if study.get(name):
+            text += f" {name[:-1].capitalize()}: {'; '.join(map(_line, study[name]))}."
     return f"{text} Equal for every arm: {_line(study['fair'])}" if study["fair"] else text
 
 

@@ -76,6 +76,7 @@ class RunResults:
         versions: package or model -> version.
         fair: what was equal for all arms, in a sentence.
         command: the command that makes this again.
+        teachers, students: who taught and who learnt, in words.
         notes: for the reader: where data or replies come from, what to keep in mind.
     """
 
@@ -86,4 +87,6 @@ class RunResults:
     versions: Mapping[str, str] = field(default_factory=dict)
     fair: str = ""
     command: str = ""
+    teachers: Sequence[str] = ()
+    students: Sequence[str] = ()
     notes: Sequence[str] = ()

@@ -38,6 +38,8 @@ def build(results: RunResults) -> dict[str, Any]:
             "test_rows": len(results.test_targets),
             "fair": results.fair,
             "command": results.command,
+            "teachers": list(results.teachers),
+            "students": list(results.students),
         },
         "versions": dict(sorted(results.versions.items())),
         "arms": {arm.name: _arm(arm, results, seeds) for arm in results.arms},

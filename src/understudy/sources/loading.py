@@ -17,7 +17,7 @@ from understudy.records import Example, Origin, Target, digest
 from understudy.sources import lines, tables
 from understudy.sources.files import file_hash, folder_hash
 from understudy.sources.source import Record, Source, local_folder
-from understudy.task import Task
+from understudy.task import CLOSED_KINDS, Task
 
 
 def read(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -42,7 +42,8 @@ def load(source: Source | str | PathLike[str], task: Task, split: str = "train")
         split: the part of the study that the rows are read for: train, unlabelled or test.
 
     Raises:
-        DataError: as ``read``; a row that does not fit the task; no row is left to read.
+        DataError: as ``read``; a row that does not fit the task; a test row without an answer where the task names
+            ``fields.target``; no row is left to read.
         MissingPackage: as ``read``.
     """
     source = source if isinstance(source, Source) else Source(path=fspath(source))
@@ -153,7 +154,7 @@ def _drawn(source: Source, task: Task) -> set[int]:
 
 
 def _drawable(source: Source, task: Task) -> None:
-    if source.per_label and (task.kind not in ("classification", "multilabel", "choice") or not task.fields.target):
+    if source.per_label and (task.kind not in CLOSED_KINDS or not task.fields.target):
         raise DataError(
             f"{source.place}: per_label: {source.per_label} needs a task with labels and fields.target, this one is of "
             f"kind {task.kind!r} with target {task.fields.target!r}; give `sample:` instead"
@@ -175,6 +176,8 @@ def _examples(source: Source, task: Task, split: str, records: Iterator[Record])
         origin = Origin(dataset, split, record.row, source.licence)
         try:
             example = task.example(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
+            if split == "test" and task.fields.target and example.target is None:
+                raise DataError("field 'target': a test row needs an answer")
         except DataError as error:
             raise DataError(f"{_place(source, record)}: {error}") from None
         yield example

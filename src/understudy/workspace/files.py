@@ -50,6 +50,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
                 f"no space left on the disk that holds {str(folder)!r}; everything finished before is whole: "
                 "free some space and run the same command again"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
             raise WorkspaceError(f"{error.filename or str(folder)!r} cannot be written: {error.strerror}") from None
         raise

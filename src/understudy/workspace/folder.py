@@ -75,7 +75,10 @@ class Workspace:
     def keep_study(self, study: Mapping[str, Any]) -> list[str]:
         """Write study.yaml and return what differs from the study that was there, a line a key."""
         path = self.folder / "study.yaml"
-        before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else study
+        try:
+            before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else study
+        except (yaml.YAMLError, UnicodeDecodeError):
+            before = {}  # someone edited it; it is only a record
         text = yaml.safe_dump(dict(study), sort_keys=False, allow_unicode=True, width=110)
         write_atomically(path, text.encode())
         old, new = _flat(before), _flat(study)
@@ -85,8 +88,11 @@ class Workspace:
             if old.get(key) != new.get(key)
         ]
 
-    def fix_test_split(self, rows: Rows) -> None:
+    def fix_test_split(self, rows: Rows) -> str:
         """Remember the test split's content, and refuse another one once a student was scored.
+
+        Returns:
+            The digest of the rows' inputs and targets, in order.
 
         Raises:
             WorkspaceError: this folder's earlier results were measured on another test split.
@@ -106,6 +112,7 @@ class Workspace:
                 )
         else:
             write_atomically(path, orjson.dumps({"digest": content, "rows": len(rows)}))
+        return content
 
     def step(
         self,
