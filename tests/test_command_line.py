@@ -70,6 +70,7 @@ def parquet_ids(folder: Path) -> list[str]:
     return [id for part in folder.glob("steps/*/part-*.parquet") for id in pq.read_table(part)["id"].to_pylist()]
 
 
+@pytest.mark.slow
 def test_recipes_and_doctor_are_for_people_and_machines(toy: Toy):
     listed = understudy("recipes", folder=toy.folder).stdout
     assert "answers: the teacher's answers to the unlabelled rows" in listed
@@ -83,6 +84,7 @@ def test_recipes_and_doctor_are_for_people_and_machines(toy: Toy):
     assert understudy("doctor", "study.yaml", folder=toy.folder).returncode == 2
 
 
+@pytest.mark.slow
 def test_no_secret_is_ever_written(toy: Toy):
     """The key from the environment and a password in the URL; the server echoes both in its errors."""
     toy.study["seeds"] = [0]
@@ -105,7 +107,10 @@ def test_no_secret_is_ever_written(toy: Toy):
     assert SECRET not in shown
     literal = toy.server.base_url.replace("http://", f"http://me:{SECRET}@") + f"?key={SECRET}"
     toy.call("--set", f"teacher.base_url={literal}", "--set", "task.instruction=Which?")
-    toy.call("--set", f"arms.x={{chain: [gold], teacher: {{base_url: '{literal}'}}}}")
+    toy.server.refuse = {"password": 400}
+    again = toy.call("--set", f"arms.x={{chain: [gold], teacher: {{base_url: '{literal}'}}}}", **environment)
+    assert again.returncode == 0, again.stderr
+    assert "arms.x" in json.loads((toy.runs / "report.json").read_bytes())["study"]["command"]
     cache = Path(os.environ["UNDERSTUDY_CACHE_DIR"])
     files = [path for folder in (toy.runs, cache) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 10
@@ -191,6 +196,7 @@ def check_refused(toy: Toy, line: str, *arguments: str) -> None:
     assert (toy.runs / "report.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_an_unknown_run_folder_and_model_are_said_so(toy: Toy):
     report = understudy("report", "runs/none", folder=toy.folder)
     assert (report.returncode, report.stderr.count("\n")) == (2, 1)
@@ -201,6 +207,7 @@ def test_an_unknown_run_folder_and_model_are_said_so(toy: Toy):
     assert "no config.json" in predict.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_later(toy: Toy, tmp_path: Path):
     """A tiny file system, where the machine lets us mount one."""
     small = tmp_path / "small"

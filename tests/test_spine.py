@@ -61,6 +61,7 @@ def test_a_study_runs_end_to_end_and_a_second_run_does_nothing_again(toy: Toy):
     assert {path: path.stat().st_mtime_ns for path in toy.runs.rglob("*.parquet")} == before
 
 
+@pytest.mark.slow
 def test_the_same_study_with_the_same_ledger_gives_the_same_bytes_elsewhere(toy: Toy, tmp_path: Path):
     understudy.run(toy.path, folder=toy.runs)
     asked = toy.server.requests
@@ -103,6 +104,7 @@ def test_a_reply_that_is_no_label_drops_its_row_and_the_run_goes_on(toy: Toy):
     assert len(list(step.dropped())) == dropped
 
 
+@pytest.mark.slow
 def test_a_changed_study_says_so_and_makes_only_what_changed(toy: Toy):
     notes: list[str] = []
 
@@ -127,6 +129,45 @@ def test_a_changed_study_says_so_and_makes_only_what_changed(toy: Toy):
     assert {path: path.stat().st_mtime_ns for path in kept} != kept
 
 
+@pytest.mark.slow
+def test_other_metrics_are_scored_anew_without_training(toy: Toy):
+    toy.study["arms"] = {"gold": ["gold"]}
+    toy.save()
+    understudy.run(toy.path, folder=toy.runs)
+    model = toy.runs / "arms" / "gold" / "seed-0" / "model" / "model.safetensors"
+    before = model.stat().st_mtime_ns
+    understudy.run(toy.path, folder=toy.runs, changes=["task.metrics=[micro_f1]", "student.checkpoint_every_s=1"])
+    scores = orjson.loads((model.parents[1] / "scores.json").read_bytes())
+    assert set(scores["metrics"]) == {"micro_f1"}
+    assert model.stat().st_mtime_ns == before
+    (model.parents[1] / "predictions.parquet").unlink()
+    understudy.run(toy.path, folder=toy.runs)
+    assert (model.parents[1] / "predictions.parquet").exists()
+
+
+def test_a_test_row_without_an_answer_is_found_before_anything_is_asked(toy: Toy):
+    write_jsonl(toy.folder / "test.jsonl", [*rows(3, seed=3), {"text": "what is this", "topic": None}])
+    with pytest.raises(understudy.UnderstudyError, match=r"test\.jsonl:4: .*a test row needs an answer"):
+        understudy.run(toy.path, folder=toy.runs)
+    assert toy.server.requests == 0
+
+
+def test_a_split_of_which_nothing_is_left_is_said_so(toy: Toy):
+    write_jsonl(toy.folder / "train.jsonl", rows(24, seed=3))
+    with pytest.raises(understudy.UnderstudyError, match=r"task.train: every row .* is dropped: 24 in_test_split"):
+        understudy.run(toy.path, folder=toy.runs)
+    assert toy.server.requests == 0
+
+
+def test_a_base_that_is_no_model_costs_nothing_and_leaves_the_record_alone(toy: Toy):
+    understudy.run(toy.path, folder=toy.runs, changes=["arms={gold: [gold]}"])
+    before = (toy.runs / "study.yaml").read_bytes()
+    with pytest.raises(understudy.UnderstudyError, match="there is no folder"):
+        understudy.run(toy.path, folder=toy.runs, changes=["student.base=/nowhere/at/all"])
+    assert (toy.runs / "study.yaml").read_bytes() == before
+    assert toy.server.requests == 0
+
+
 def test_another_test_split_is_refused_and_nothing_is_overwritten(toy: Toy):
     toy.study["arms"] = {"gold": ["gold"]}
     toy.save()
@@ -138,6 +179,7 @@ def test_another_test_split_is_refused_and_nothing_is_overwritten(toy: Toy):
     assert ((toy.runs / "study.yaml").read_bytes(), (toy.runs / "report.json").read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_arms_can_be_made_equal_in_several_ways(toy: Toy):
     toy.study["seeds"] = [0]
     toy.study["equal"] = ["steps", "tokens", "words", "teacher_tokens"]
@@ -153,6 +195,7 @@ def test_arms_can_be_made_equal_in_several_ways(toy: Toy):
     assert arms["answers@teacher_tokens"]["rows"]["dropped"] == {}
 
 
+@pytest.mark.slow
 def test_equal_money_goes_by_what_replies_cost_not_by_their_tokens(toy: Toy):
     cheap = {"teacher": {"name": "cheap", "price": {"input": 1.0, "output": 1.0}}}
     dear = {"teacher": {"name": "dear", "price": {"input": 9.0, "output": 9.0}}}
@@ -195,6 +238,7 @@ def test_a_teacher_that_answers_nothing_useful_is_said_so(toy: Toy):
     )
 
 
+@pytest.mark.slow
 def test_labels_may_be_left_out_and_a_limit_runs_in_a_folder_of_its_own(toy: Toy, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(toy.folder)
     del toy.study["task"]["labels"]

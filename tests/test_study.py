@@ -63,6 +63,29 @@ def test_set_reaches_any_key_and_python_takes_the_same_words(study: Path):
     assert again == checked
 
 
+def test_only_paths_are_taken_for_paths(study: Path):
+    changes = ["task.labels={test: red, path: blue}", "teacher.replies.match={path: path}"]
+    checked, _ = load_study(study, changes)
+    assert checked.task.label_of == {"test": "red", "path": "blue"}
+    assert checked.teacher is not None
+    assert checked.teacher.replies[0].match == {"path": "path"}
+
+
+def test_an_arms_override_keeps_what_it_does_not_name(study: Path):
+    url = "http://me:pass@localhost:1/v1?key=k"
+    live = f"teacher={{backend: openai, model: m, base_url: '{url}'}}"
+    checked, written = load_study(study, [live, "arms.x={chain: [answers], teacher: {sampling: {temperature: 0}}}"])
+    teacher = checked.plans()[-1].teacher
+    assert teacher is not None
+    assert (teacher.base_url, teacher.sampling.temperature) == (url, 0)
+    assert written["teacher"]["base_url"] == "http://***@localhost:1/v1"
+
+
+def test_words_that_only_look_like_urls_stay(study: Path):
+    text = "Sort. See https://x.org/a?y=1 for rules"
+    assert load_study(study, [f"task.instruction={text}"])[1]["task"]["instruction"] == text
+
+
 def test_variables_come_from_the_environment_and_are_not_written(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_DATA", "/data")
     checked, written = load_study(study, ["task.train=${MY_DATA}/t.jsonl"])
@@ -91,6 +114,16 @@ WRONG = [
     ("task.train=${NOT_SET_ANYWHERE}/x.jsonl", "task.train: the environment variable NOT_SET_ANYWHERE is not set"),
     ("seeds=[1, 1]", "seeds: a value stands twice in the list"),
     ("equal=[minutes]", "equal.0: Input should be 'steps', 'tokens'"),
+    ("equal=[]", "equal: Tuple should have at least 1 item"),
+    ("equal=[usd]", "equal: usd: what the teacher of arm 'answers' costs is not known"),
+    ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
+    ("arms=5", "arms: a mapping of names to chains is expected, got 5"),
+    ("arms.x=[{answers: 5}]", "arms.x.chain.answers: Input should be a valid dictionary"),
+    ("arms.x={chain: [gold], task: {labels: {a: red, b: green}}}", "arms are compared on one test split"),
+    ("arms.x={chain: [gold], task: {fields: {input: words}}}", "arms.x.task.fields: the test rows are read with"),
+    ("task.kind=generation", "task.kind: there is no metric for kind: generation yet"),
+    ("filters={language: en}", "filters: Dictionary should have at most 0 items"),
+    ("student.steps=[1,", "--set 'student.steps=[1,': the value is no YAML"),
     ("name=a/b", "name: String should match pattern"),
     ("arms.x", "--set 'arms.x': write it as key.subkey=value"),
     ("name.x=1", "--set 'name.x=1': 'name' holds 'toy' and has no keys below it"),

@@ -77,7 +77,7 @@ def _study(study: str | Path) -> list[Check]:
         for split in ("train", "unlabelled", "test"):
             if source := getattr(checked.task, split):
                 task = checked.task.without_answers() if split == "unlabelled" else checked.task
-                validate_source(source, task)
+                validate_source(source, task, split)
                 checks.append(Check(f"task.{split}", True, source.path or source.hub, needed=True))
     except UnderstudyError as error:
         return [Check("study", False, str(error), needed=True)]

@@ -84,7 +84,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tup
     """One student: trained, examined on the test split, and kept. Read back where that was done before."""
     lessons, folder, (rows, test_digest) = pupil.lessons, pupil.folder, test
     task = lessons.arm.task
-    settings = pupil.settings.model_dump_json(exclude={"checkpoint_every_s"})  # which changes nothing
+    settings = pupil.settings.model_dump_json(exclude={"base", "checkpoint_every_s"})  # base is there by content
     key = digest(
         "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest
     )

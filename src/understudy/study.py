@@ -132,8 +132,8 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
         )
     if task.fields != study.task.fields and task.train == study.task.train:
         raise SettingsError(
-            f"{where}.task.fields: the test rows are read with the study's fields; only an arm with a train file of its "
-            "own may read that otherwise"
+            f"{where}.task.fields: the test rows are read with the study's fields; only an arm with a train file of "
+            "its own may read it otherwise"
         )
     teacher = study.teacher
     if overrides.teacher:

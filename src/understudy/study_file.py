@@ -102,6 +102,9 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
         is_relative = isinstance(path, str) and path and not Path(path).expanduser().is_absolute()
         return str(folder / path) if is_relative else path
 
+    def local(name: str) -> str:
+        return str((folder / name).resolve())  # with its "./" gone a relative folder would look like a hub id
+
     def within(values: Any, key: str, change: Callable[[Any], Any]) -> None:
         if isinstance(values, dict) and values.get(key) is not None:
             values[key] = change(values[key])
@@ -109,14 +112,13 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
     def source(given: Any) -> Any:
         if not isinstance(given, dict):
             return anchor(given)
-        local_hub = isinstance(given.get("hub"), str) and given["hub"].startswith(".")
-        return {k: anchor(v) if k == "path" or (k == "hub" and local_hub) else v for k, v in given.items()}
+        return {k: anchor(v) if k == "path" else model(v) if k == "hub" else v for k, v in given.items()}
 
     def replies(files: Any) -> Any:
         return [*map(source, files)] if isinstance(files, list) else source(files)
 
     def model(name: Any) -> Any:
-        return anchor(name) if isinstance(name, str) and name.startswith(".") else name
+        return local(name) if isinstance(name, str) and name.startswith(".") else name
 
     for part in (study, *(arm for arm in (study.get("arms") or {}).values() if isinstance(arm, dict))):
         for split in ("train", "unlabelled", "test"):

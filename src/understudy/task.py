@@ -15,7 +15,7 @@ from understudy.templates import compile_template, is_template, variables_of
 
 Kind = Literal["classification", "multilabel", "choice", "extraction", "numeric", "generation", "pretraining"]
 CLOSED_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "choice")  # answers out of a given set, never blank
-PARTS_LABELS = "[,;\n]"
+COMMAS = "[,;\n]"  # what stands between the labels of one text
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -89,7 +89,7 @@ class Task(Settings):
     def _consistent(self) -> Task:
         if self.labels is not None and len(self.label_names) < 2:
             raise ValueError("labels: at least two different labels are needed")
-        if self.kind == "multilabel" and (odd := [label for label in self.label_names if re.search(PARTS_LABELS, label)]):
+        if self.kind == "multilabel" and (odd := [label for label in self.label_names if re.search(COMMAS, label)]):
             raise ValueError(f"labels: {odd[0]!r} holds a comma or semicolon, which parts the labels of a reply")
         if self.kind == "choice" and self.fields.choices is None:
             raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
@@ -152,7 +152,7 @@ class Task(Settings):
         if value is None:
             return None
         if self.kind == "multilabel" and not isinstance(value, (list, tuple)):
-            value = [label.strip() for label in re.split(PARTS_LABELS, _text(value))]
+            value = [label.strip() for label in re.split(COMMAS, _text(value))]
         if not isinstance(value, (list, tuple)):
             text = _text(value)
             return None if self.kind in CLOSED_KINDS and not text.strip() else text

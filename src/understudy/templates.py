@@ -39,7 +39,7 @@ def compile_template(text: str) -> Template:
     """The compiled template.
 
     Raises:
-        SettingsError: the text is no valid template; the message names the line.
+        SettingsError: the text is no valid template, or names a filter or test that there is none of.
     """
     from jinja2 import TemplateSyntaxError
 
@@ -51,7 +51,12 @@ def compile_template(text: str) -> Template:
 
 @lru_cache(maxsize=256)
 def variables_of(text: str) -> frozenset[str]:
-    """The names that a template reads from outside."""
+    """The names that a template reads from outside.
+
+    Raises:
+        SettingsError: as ``compile_template``.
+    """
     from jinja2 import meta
 
+    compile_template(text)  # knows the filters too
     return frozenset(meta.find_undeclared_variables(_environment().parse(text)))

@@ -101,6 +101,7 @@ def test_seeds_that_differ_widen_the_interval():
     assert found.high > 0.9
 
 
+@pytest.mark.slow
 def test_the_bootstrap_is_that_of_a_plain_loop_with_scikit_learn():
     gold = LABELS * 30
     runs = [answering(gold, 0.7, seed) for seed in range(3)]

@@ -60,3 +60,23 @@ def test_what_is_no_list_is_refused(text: str, reason: str):
     with pytest.raises(ParseError) as caught:
         read_json_list(text)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("text", ['["\\ud83d"]', "[" * 100_000 + "]", f"[{'9' * 5000}]", '["\ud83d"]'])
+def test_a_list_that_could_be_kept_nowhere_is_refused(text: str):
+    with pytest.raises(ParseError) as caught:
+        read_json_list(text)
+    assert caught.value.reason == "not_json"
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("text", ["\n" * 300_000, " _\n" * 100_000, "answer" + ": " * 100_000, "answer\n" * 100_000])
+def test_an_answer_is_looked_for_in_linear_time(text: str):
+    assert split_answer(f"{text}x\nAnswer: a{' ' * 300_000}b")[1].startswith("a ")
+    with pytest.raises(ParseError, match="no_answer"):
+        split_answer(text.replace(":", ""))
+
+
+@pytest.mark.parametrize("line", ["__Answer__: *yes*", "> Answer: yes ", "Answer:\n\nyes", "- **ANSWER**:\tyes\r"])
+def test_an_answer_is_read_through_its_decoration(line: str):
+    assert split_answer(f"Because.\n\n{line}") == ("Because.", "yes")

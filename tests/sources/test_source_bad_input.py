@@ -104,6 +104,7 @@ def test_a_parquet_file_with_bytes_or_two_columns_of_one_name(tmp_path: Path) ->
         ("a.jsonl", GOOD + b'{"txt": "a", "label": "card"}\n', ":2: field 'input': there is no column 'text'. Did you"),
         ("a.jsonl", GOOD + b'\n{"text": "a", "label": "laon"}\n', ":3: field 'target': 'laon' is none of the task's"),
         ("a.csv", b'label,text\ncard,"1\n2\n3"\nlaon,x\n', ":5: field 'target': 'laon' is none of the task's labels."),
+        ("a.jsonl", GOOD + b'{"text": "a", "label": ["card", "loan"]}\n', ":2: field 'target': kind: classification"),
     ],
 )
 def test_a_row_that_does_not_fit_the_task(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -112,6 +113,28 @@ def test_a_row_that_does_not_fit_the_task(tmp_path: Path, name: str, content: by
     with pytest.raises(DataError) as caught:
         list(load(Source(path=str(path)), TASK))
     assert str(caught.value).startswith(f"{path}{said}")
+
+
+def test_a_template_that_fails_on_a_row_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD.replace(b'"a"', b'{"b": 1}') + GOOD)
+    fields = {"input": "{{ text | dictsort }}", "target": "label"}
+    task = validate(Task, {"instruction": "Which?", "kind": "classification", "fields": fields}, "task")
+    with pytest.raises(DataError, match=r"a.jsonl:2: field 'input': template .* fails on this row: AttributeError"):
+        list(load(Source(path=str(path)), task))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.jsonl", GOOD + b'{"text": "a", "label": null}\n'), ("a.csv", b"text,label\na,\n")]
+)
+def test_a_test_row_needs_an_answer(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert [row.target for row in load(Source(path=str(path)), TASK)][-1] is None
+    with pytest.raises(DataError) as caught:
+        list(load(Source(path=str(path)), TASK, "test"))
+    assert str(caught.value) == f"{path}:2: field 'target': a test row needs an answer"
+    assert list(load(Source(path=str(path)), TASK.without_answers(), "test"))
 
 
 def test_a_draw_by_label_looks_at_every_label(tmp_path: Path) -> None:

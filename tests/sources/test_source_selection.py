@@ -96,6 +96,22 @@ def test_labels_of_a_file_are_those_of_the_whole_file(tmp_path: Path) -> None:
     assert labels_in(Source(path=str(file), limit=1), task(kind="multilabel")) == ["anger", "fear", "joy"]
 
 
+def test_labels_of_a_csv_file_are_parted_and_never_blank(tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text('text,label\na,"joy, fear"\nb,\nc,fear;anger\n')
+    assert labels_in(Source(path=str(file)), task(kind="multilabel")) == ["anger", "fear", "joy"]
+    file.write_text("text,label\na,joy\nb,\nc, \n")
+    assert labels_in(Source(path=str(file)), task()) == ["joy"]
+
+
+def test_an_empty_list_is_an_answer_and_a_missing_one_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(json.dumps({"text": "a", "label": v}) + "\n" for v in (["joy"], [], None)))
+    many = task(kind="multilabel")
+    assert [row.target for row in load(Source(path=str(file)), many)] == [("joy",), (), None]
+    assert [row.target for row in load(Source(path=str(file), limit=2), many, "test")] == [("joy",), ()]
+
+
 def test_the_selection_says_what_changes_rows_and_nothing_else(path: str) -> None:
     def key(**settings: Any) -> str:
         return selection(Source(path=path, **settings))

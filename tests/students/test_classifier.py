@@ -172,6 +172,7 @@ def test_the_same_call_again_reads_what_it_took(base: str, tmp_path: Path) -> No
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns != when
 
 
+@pytest.mark.slow
 def test_the_better_is_kept(base: str, tmp_path: Path) -> None:
     fast = settings(base, learning_rate=2e-3, steps=120)
     kept = {name: tmp_path / name / "model" for name in ("head", "whole network")}

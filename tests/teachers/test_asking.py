@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from asking import Live, asked, examples, parse, prompt
@@ -12,7 +13,8 @@ from servers import ChatServer
 
 from understudy.errors import DataError, ParseError, SettingsError, TeacherError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers import Ledger, ask, open_teacher
+from understudy.teachers import Ledger, Parse, ask, open_teacher
+from understudy.workspace.rows import write_rows
 
 
 def test_rows_leave_in_the_order_in_which_they_came(ledger: Ledger, server: ChatServer, live: Live):
@@ -215,3 +217,69 @@ def test_a_teacher_that_only_renders_sends_nothing_and_counts(ledger: Ledger, se
     assert teacher.estimate() == estimate
     assert len(arm.rendered) == 100
     assert arm.rendered[1][-1] == {"role": "user", "content": "row 1;"}
+
+
+@pytest.mark.parametrize(
+    ("parse", "ids"),
+    [
+        (lambda row, reply: row.child("pp", input=reply), "{}+loud.{}+pp"),
+        (lambda row, reply: row.replace(input=reply), "{}+loud.{}"),
+        (lambda row, reply: Dropped(row.child("pp"), "loud", "no"), "{}+loud.{}+pp"),
+    ],
+)
+def test_a_step_may_replace_its_rows_by_several_samples(
+    tmp_path: Path, ledger: Ledger, live: Live, parse: Parse, ids: str
+):
+    rows = write_rows(tmp_path / "source", "source", None, examples(3), dict)
+    with open_teacher(live(), ledger) as teacher:
+        asks = ask(teacher, rows, prompt, parse, n=2, step="loud")
+        made = write_rows(tmp_path / "loud", "loud", rows, asks, dict)
+    left = [*made, *(row.example for row in made.dropped())]
+    assert [row.id for row in left] == [ids.format(f"e{i}", s) for i in range(3) for s in range(2)]
+    assert [row.parents for row in left] == [(f"e{i}",) for i in range(3) for _ in range(2)]
+    assert (made.taken.made, made.taken.joined) == (6, 3)
+
+
+def test_two_models_of_one_endpoint_share_its_limit_in_turns(ledger: Ledger, server: ChatServer, live: Live):
+    server.latency_s = 0.02
+    one, two = live(concurrency=4, model="small"), live(concurrency=9, model="large", timeout_s=9)
+    with open_teacher(one, ledger) as first, open_teacher(two, ledger) as second:
+        threads = [threading.Thread(target=asked, args=(teacher, examples(40))) for teacher in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    models = [body["model"] for body in server.bodies]
+    assert (models.count("small"), models.count("large")) == (40, 40)
+    assert server.most_in_flight == 4
+    assert len(set(models[:60])) == 2, "the second model must not wait for the end of the first"
+
+
+def test_a_pause_holds_for_every_model_of_the_endpoint(ledger: Ledger, server: ChatServer, live: Live):
+    server.faults, server.fault_headers = [429], {"Retry-After": "0.4"}
+    with open_teacher(live(model="small"), ledger) as first, open_teacher(live(model="large"), ledger) as second:
+        thread = threading.Thread(target=asked, args=(first, examples(1)))
+        thread.start()
+        while not server.faults == []:
+            time.sleep(0.01)
+        time.sleep(0.1)  # the answer is on its way
+        asked(second, examples(1))
+        thread.join()
+    assert all(later - server.times[0] >= 0.4 for later in server.times[1:])
+
+
+def test_each_teacher_waits_as_long_as_it_says_and_its_end_is_not_the_others(
+    ledger: Ledger, server: ChatServer, live: Live
+):
+    server.latency_s = 0.6
+    with open_teacher(live(concurrency=2), ledger) as patient:
+        with open_teacher(live(timeout_s=0.1, retries=0, name="b"), ledger) as hasty:
+            _, dropped = asked(hasty, examples(1))
+        thread = threading.Thread(target=asked, args=(patient, examples(3)))
+        with open_teacher(live(model="other"), ledger) as other:
+            rows = ask(other, examples(9, start=9), prompt, parse)
+            thread.start()
+            next(rows)
+        thread.join()
+    assert [row.reason for row in dropped] == ["timed_out"]
+    assert patient.usage().requests == 3

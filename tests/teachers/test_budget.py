@@ -73,3 +73,22 @@ def test_what_cannot_be_bounded_is_refused_before_anything_is_sent(ledger: Ledge
     settings = live(sampling={"extra": {"max_completion_tokens": 9}})
     with open_teacher(settings, ledger, budget=Budget(tokens=1)) as teacher, pytest.raises(SettingsError):
         teacher.with_sampling(extra={})
+
+
+def test_a_note_that_fails_stops_what_is_not_sent_and_loses_nothing_that_was_paid(
+    ledger: Ledger, server: ChatServer, live: Live
+):
+    notes: list[Spending] = []
+
+    def note(most: Spending) -> None:
+        notes.append(most)
+        if len(notes) > 1:
+            raise OSError(28, "No space left on device")
+
+    budget = Budget(requests=99, note=note)
+    with open_teacher(live(concurrency=1), ledger, budget=budget) as teacher, pytest.raises(OSError, match="No space"):
+        asked(teacher, examples(20))
+    assert [most.requests for most in notes] == [1, 1, 2]
+    assert (server.requests, ledger.info().replies, budget.spent.requests) == (1, 1, 1)
+    notes.clear()
+    assert budget.reserve(Spending(requests=98)), "what could not be noted was not set aside"

@@ -9,7 +9,7 @@ from asking import Live, asked, examples
 from servers import ChatServer
 
 from understudy.errors import SettingsError, TeacherError
-from understudy.teachers import Ledger, open_teacher
+from understudy.teachers import Ledger, lanes, open_teacher
 from understudy.teachers.openai import same_model
 
 
@@ -201,3 +201,72 @@ def test_two_names_of_one_model(asked_for: str, answered: str):
 def test_names_of_two_models(asked_for: str, answered: str):
     assert not same_model(asked_for, answered)
     assert not same_model(answered, asked_for)
+
+
+@pytest.mark.parametrize("rows", [2, 500])
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (400, r"\(400: temperature\? no\); check teacher\.sampling"),
+        (422, "check teacher"),
+        (403, "export OPENAI_API_KEY"),
+    ],
+)
+def test_an_endpoint_that_refuses_everything_ends_the_run(
+    ledger: Ledger, server: ChatServer, live: Live, rows: int, status: int, says: str
+):
+    server.faults, server.fault_body = [status] * 999, {"error": {"message": "temperature? no"}}
+    with open_teacher(live(concurrency=8), ledger) as teacher, pytest.raises(TeacherError, match=says) as caught:
+        asked(teacher, examples(rows))
+    assert server.base_url in str(caught.value)
+    assert server.requests <= 16
+
+
+def test_the_first_rows_may_be_refused_for_what_they_are(ledger: Ledger, server: ChatServer, live: Live):
+    server.refuse = {f"row {i};": 400 for i in range(7)}
+    with open_teacher(live(concurrency=1), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(20))
+        assert (len(kept), len(dropped)) == (13, 7)
+        server.refuse = {"row": 400}
+        assert len(asked(teacher, examples(20, start=20))[1]) == 20, "it has answered before"
+    with open_teacher(live(), ledger) as teacher:
+        assert len(asked(teacher, examples(20))[1]) == 7, "it has answered in an earlier run"
+    server.fault_body = {"error": {"message": "no", "code": "content_filter"}}
+    with open_teacher(live(name="b"), ledger) as teacher:
+        assert len(asked(teacher, examples(20))[1]) == 20, "to look at a text and refuse it is an answer too"
+
+
+def test_a_pause_is_said_once(ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lanes, "_WORTH_SAYING_S", 0.3)
+    said: list[str] = []
+    server.faults, server.fault_headers = [429] * 8, {"Retry-After": "0.6"}
+    with open_teacher(live(concurrency=8), ledger, say=said.append) as teacher:
+        asked(teacher.with_sampling(seed=1), examples(30))
+        server.faults, server.fault_headers = [429], {"Retry-After": "0.1"}
+        asked(teacher, examples(1))
+    assert said == [f"the endpoint {server.base_url} asks us to wait 1 s"]
+
+
+@pytest.mark.parametrize(("status", "says"), [(429, "wants 9999 s more"), (503, "wants 9999 s more")])
+def test_a_pause_beyond_all_patience_is_not_waited(
+    ledger: Ledger, server: ChatServer, live: Live, status: int, says: str
+):
+    server.faults, server.fault_headers = [status] * 99, {"Retry-After": "9999"}
+    with open_teacher(live(), ledger) as teacher, pytest.raises(TeacherError, match=says) as caught:
+        asked(teacher, examples(3))
+    assert "run the same command later" in str(caught.value)
+
+
+def test_nothing_but_overload_ends_the_run(
+    ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lanes, "_PATIENCE_S", 0.3)
+    server.faults, server.fault_headers = [429] * 9999, {"Retry-After": "0.05"}
+    with open_teacher(live(concurrency=1), ledger) as teacher, pytest.raises(TeacherError, match="has put us off for"):
+        asked(teacher, examples(3))
+    server.faults = [429, 429] * 20
+    server.fault_headers = {"Retry-After": "0.02"}
+    server.answer = lambda messages: server.faults.extend([429, 429]) or "yes"
+    with open_teacher(live(concurrency=1), ledger) as teacher:
+        monkeypatch.setattr(lanes, "_PATIENCE_S", 2.0)
+        assert len(asked(teacher, examples(30))[0]) == 30, "an answer now and then is enough"

@@ -132,3 +132,41 @@ def test_each_of_several_files_answers_the_rows_that_have_its_fields(tmp_path: P
     with open_teacher(settings, ledger) as teacher:
         kept, _ = asked(teacher, rows)
     assert [row.target for row in kept] == ["an answer", "a new row"]
+
+
+def test_rows_with_equal_prompts_get_each_its_own_reply(tmp_path: Path, ledger: Ledger):
+    path = write(tmp_path / "r.jsonl", [{"number": i, "reply": f"answer {i}"} for i in range(3)])
+    rows = [Example(id=f"e{i}", input="the same", fields={"number": i % 3}) for i in range(6)]
+    for _ in range(2):
+        with open_teacher(recorded(path, match={"number": "number"}), ledger) as teacher:
+            kept, _ = asked(teacher, rows)
+        assert [row.target for row in kept] == [f"answer {i % 3}" for i in range(6)]
+    assert ledger.info().replies == 3, "rows that are matched alike share a reply"
+    entry = ledger.get(kept[0].replies[0])
+    assert entry is not None
+    assert entry.request.key == entry.key
+
+
+def test_every_sample_is_matched_by_the_row_that_was_asked_about(tmp_path: Path, ledger: Ledger):
+    path = write(tmp_path / "r.jsonl", [{"row": "e0", "reply": text} for text in "ab"])
+    with open_teacher(recorded(path, match={"row": "id"}), ledger) as teacher:
+        kept, _ = asked(teacher, examples(1), n=2)
+    assert [(row.id, row.target) for row in kept] == [("e0+loud.0", "a"), ("e0+loud.1", "b")]
+
+
+@pytest.mark.parametrize(
+    ("match", "reply"),
+    [({"text": "{{ text"}, "reply"), ({"text": "text"}, "{{ reply | shout }}"), ({"a": "{% x %}"}, "b")],
+)
+def test_a_broken_template_is_refused_when_the_settings_are_read(match: dict[str, str], reply: str):
+    with pytest.raises(SettingsError, match=r"teacher\.replies.*template"):
+        recorded(Path("none.jsonl"), match, reply)
+
+
+def test_a_template_that_fails_says_where(tmp_path: Path, ledger: Ledger):
+    path = write(tmp_path / "r.jsonl", [{"text": "row 0;", "reply": "a"}, {"text": "row 1;", "reply": 1}])
+    with pytest.raises(DataError, match=r"r\.jsonl:2: the template '{{ reply \+ text }}'"):
+        open_teacher(recorded(path, reply="{{ reply + text }}"), ledger)
+    settings = recorded(path, match={"text": "{{ text.nothing.at.all }}"})
+    with open_teacher(settings, ledger) as teacher, pytest.raises(DataError, match="example 'e0': the template"):
+        asked(teacher, examples(1))

@@ -91,3 +91,15 @@ def assert_no_file_holds_a_secret(folder: Path) -> None:
     with Ledger.open(folder / "ledger.sqlite3") as ledger:  # what stands there compressed
         rows = ledger._read("SELECT key FROM replies")
         assert clean(*(ledger.get(key) for (key,) in rows))
+
+
+def test_a_key_in_the_place_of_its_variables_name(monkeypatch: pytest.MonkeyPatch):
+    key = "gsk_mysecretkey0123456789"
+    with pytest.raises(SettingsError, match="write the NAME of the variable, e.g. OPENAI_API_KEY") as caught:
+        validate(TeacherSettings, {"model": "tiny", "api_key_env": key}, "teacher")
+    with pytest.raises(ValueError, match="NAME of the variable") as raw:
+        TeacherSettings(model="tiny", api_key_env=key)
+    assert key not in str(caught.value) + str(raw.value)
+    monkeypatch.setenv("my_key", "x")
+    assert TeacherSettings(model="tiny", api_key_env="my_key").api_key_env == "my_key"
+    assert TeacherSettings(model="tiny", api_key_env="NOT_SET").api_key_env == "NOT_SET"

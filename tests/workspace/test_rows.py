@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import RowsLost
@@ -32,6 +32,7 @@ def rows(*ids: str) -> list[Example]:
     return [Example(id=id, input=f"text of {id}", target="x") for id in ids]
 
 
+@settings(max_examples=25)
 @given(st.lists(examples, unique_by=lambda row: row.id, max_size=5))
 def test_examples_come_back_as_they_went_in(some: list[Example]):
     with tempfile.TemporaryDirectory() as folder:

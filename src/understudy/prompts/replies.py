@@ -10,7 +10,8 @@ from typing import Any
 from understudy.errors import ParseError
 from understudy.records import normalise
 
-_ANSWER = re.compile(r"^[\W_]*answer[\W_]*:[*_\s]*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
+# Linear in the text: what stands before the word stays on its line, and nothing is matched lazily.
+_ANSWER = re.compile(r"^(?:_|[^\w\n])*answer[\W_]*:[*_\s]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 
 
@@ -56,14 +57,14 @@ def split_answer(text: str) -> tuple[str, str]:
     if not matches:
         raise ParseError("no_answer", f"no line starts with 'Answer:' in {_short(text)}")
     last = matches[-1]
-    return text[: last.start()].strip(), last[1].strip(" *_")
+    return text[: last.start()].strip(), last[1].strip().strip(" *_")
 
 
 def read_json_list(text: str) -> list[Any]:
     """The JSON list in a reply, with or without a code fence and prose around it.
 
     Raises:
-        ParseError: ``not_json`` or ``not_a_list``.
+        ParseError: ``not_json``, also where numbers, nesting or broken characters are beyond use; ``not_a_list``.
     """
     fenced = _FENCE.search(text)
     body = fenced[1] if fenced else text
@@ -71,8 +72,10 @@ def read_json_list(text: str) -> list[Any]:
     if start < 0 or end < start:
         raise ParseError("not_a_list", f"no JSON list in {_short(text)}")
     try:
-        return json.loads(body[start : end + 1])
-    except json.JSONDecodeError as error:
+        found = json.loads(body[start : end + 1])
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate could be written nowhere
+        return found
+    except (ValueError, RecursionError) as error:
         raise ParseError("not_json", f"{error} in {_short(text)}") from None
 
 

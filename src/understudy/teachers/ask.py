@@ -20,6 +20,9 @@ Renderer: TypeAlias = Callable[[Example], list[Message]]
 Parse: TypeAlias = Callable[[Example, str], Row | Iterable[Row]]
 """Makes rows of one reply, also Dropped ones. Raises ParseError where it cannot be read at all."""
 
+_RowOf: TypeAlias = Callable[[Example, Request], Example]
+"""The row that a sample of an example is."""
+
 _WINDOW = 4  # rows that wait, as a multiple of the concurrency: what waits for a slow row does not idle the teacher
 _SMALLEST_WINDOW = 64
 
@@ -39,7 +42,8 @@ def ask(
     far ahead as keeps the teacher busy. What ``parse`` makes gets the reply's ledger key added to its ``replies``.
 
     With ``n`` over 1 each sample is a row of its own, ``example.child(step, sample)``: it is what ``parse`` is given
-    and what a Dropped holds, so that ids stay unique. With ``n`` = 1 that row is the example itself.
+    and what a Dropped holds, so that ids stay unique. No step ever holds that row unless ``parse`` passes it on, so
+    children that ``parse`` makes of it get the example as their parent. With ``n`` = 1 the row is the example itself.
 
     Args:
         prompt: makes the messages; its words are part of the ledger key, its code is not.
@@ -57,20 +61,28 @@ def ask(
     """
     if n < 1:
         raise SettingsError(f"n: at least one sample is needed, got {n!r}")
-    requests = _requests(teacher, examples, prompt, n, step)
-    return _rehearse(teacher, requests, step) if teacher.renders_only else _ask(teacher, requests, parse, step)
+    requests = _requests(teacher, examples, prompt, n)
+
+    def row_of(example: Example, request: Request) -> Example:
+        return example if n == 1 else example.child(step, request.sample)
+
+    if teacher.renders_only:
+        return _rehearse(teacher, requests, row_of, step)
+    return _ask(teacher, requests, row_of, parse, step)
 
 
 def _requests(
-    teacher: Teacher, examples: Iterable[Example], prompt: Renderer, n: int, step: str
+    teacher: Teacher, examples: Iterable[Example], prompt: Renderer, n: int
 ) -> Iterator[tuple[Example, Request]]:
     for example in examples:
         messages = prompt(example)
         for sample in range(n):
-            yield example if n == 1 else example.child(step, sample), teacher.request(messages, sample)
+            yield example, teacher.request(example, messages, sample)
 
 
-def _ask(teacher: Teacher, requests: Iterator[tuple[Example, Request]], parse: Parse, step: str) -> Iterator[Row]:
+def _ask(
+    teacher: Teacher, requests: Iterator[tuple[Example, Request]], row_of: _RowOf, parse: Parse, step: str
+) -> Iterator[Row]:
     window = max(_SMALLEST_WINDOW, _WINDOW * teacher.settings.concurrency)
     some = window // 4  # read and looked up at once
     waiter = Waiter()
@@ -85,24 +97,24 @@ def _ask(teacher: Teacher, requests: Iterator[tuple[Example, Request]], parse: P
             if not pending:
                 return
             outcome = waiter.wait(pending[0])
-            yield from _read(pending.popleft(), outcome, parse, step)
+            slot = pending.popleft()
+            given = row_of(slot.example, slot.request)
+            if isinstance(outcome, Refused):
+                yield Dropped(given, step, outcome.reason, outcome.detail)
+                continue
+            for row in _read(given, outcome, parse, step):
+                yield _signed(row, slot, given)
     finally:
         teacher.abandon(pending)
 
 
-def _read(slot: Slot, outcome: Outcome, parse: Parse, step: str) -> Iterator[Row]:
-    example = slot.example
-    if isinstance(outcome, Refused):
-        yield Dropped(example, step, outcome.reason, outcome.detail)
-        return
+def _read(example: Example, outcome: Outcome, parse: Parse, step: str) -> list[Row]:
     if isinstance(outcome, Exception):
         raise outcome
     try:
-        rows = _parsed(example, outcome, parse)
+        return _parsed(example, outcome, parse)
     except ParseError as error:
-        rows = [Dropped(example, step, error.reason, error.detail)]
-    for row in rows:
-        yield _with_reply(row, slot.key)
+        return [Dropped(example, step, error.reason, error.detail)]
 
 
 def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Row]:
@@ -119,14 +131,18 @@ def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Row]:
     return rows
 
 
-def _with_reply(row: Row, key: str) -> Row:
-    if isinstance(row, Dropped):
-        return replace(row, example=row.example.replace(replies=(*row.example.replies, key)))
-    return row.replace(replies=(*row.replies, key))
+def _signed(row: Row, slot: Slot, given: Example) -> Row:
+    """The row with the key of its reply and, where ``given`` would be its parent, the row that was asked about."""
+    made = row.example if isinstance(row, Dropped) else row
+    parents = tuple(slot.example.id if parent == given.id else parent for parent in made.parents)
+    made = made.replace(parents=parents, replies=(*made.replies, slot.key))
+    return replace(row, example=made) if isinstance(row, Dropped) else made
 
 
-def _rehearse(teacher: Teacher, requests: Iterator[tuple[Example, Request]], step: str) -> Iterator[Row]:
+def _rehearse(
+    teacher: Teacher, requests: Iterator[tuple[Example, Request]], row_of: _RowOf, step: str
+) -> Iterator[Row]:
     while batch := list(islice(requests, _SMALLEST_WINDOW)):
         teacher.rehearse([request for _, request in batch])
-        for example, _ in batch:
-            yield Dropped(example, step, "not_sent")
+        for example, request in batch:
+            yield Dropped(row_of(example, request), step, "not_sent")

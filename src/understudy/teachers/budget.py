@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from understudy.errors import BudgetReached, SettingsError
@@ -35,7 +36,8 @@ class Budget:
         usd, tokens, requests: the limits; ``None`` is no limit. Attempts count as requests.
         spent: what earlier runs of the study spent.
         note: called whenever it changes with the most that can have been spent, requests in flight at their upper
-            bound; written down there, it keeps the wall standing after a kill.
+            bound; written down there, it keeps the wall standing after a kill. It holds up the engine while it
+            works. What it raises before a request is sent ends the run; an OSError after a reply came is let go.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Budget:
 
         Raises:
             BudgetReached: it does not fit any more, and so nothing that comes later is let through.
+            OSError: and whatever else ``note`` raises; nothing was reserved.
         """
         with self._lock:
             if self._reached:
@@ -73,8 +76,8 @@ class Budget:
                 raise self._reached
             if self._passed_by(self._spent + self._reserved + most):
                 return False
+            self._note(self._spent + self._reserved + most)  # first this: what raises here has reserved nothing
             self._reserved += most
-            self._note(self._spent + self._reserved)
             return True
 
     def settle(self, most: Spending, spent: Spending) -> None:
@@ -82,7 +85,8 @@ class Budget:
         with self._lock:
             self._reserved -= most
             self._spent += spent
-            self._note(self._spent + self._reserved)
+            with suppress(OSError):  # it must not cost the reply; what was noted before is a bound still
+                self._note(self._spent + self._reserved)
 
     def check(self, price: Price | None, sampling: Sampling, where: str) -> None:
         """See to it that an upper bound can be worked out for every request of a teacher.

@@ -1,51 +1,57 @@
 """The engine: one event loop in a thread of its own that sends requests and sees every reply into the ledger.
 
-All teachers over one ledger share one engine, so that equal requests in flight are sent once. A lane is one endpoint
-with its limit of concurrency; a lane's workers take its jobs in order. A job is one request, and the slots, of any
-number of askers, that wait for it.
+All teachers over one ledger share one engine, so that equal requests in flight are sent once. An endpoint is one place
+with its limit of concurrency, which takes the jobs of all its lanes in order; a lane is one back end there. A job is
+one request, and the slots, of any number of askers, that wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
 from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of
-from understudy.teachers.jobs import Job, Lane, Outcome, Slot
+from understudy.teachers.jobs import Job, Outcome, Slot
+from understudy.teachers.lanes import Endpoint, Lane
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 60.0
+
+_LaneKey: TypeAlias = tuple[str, str, str, float]
 
 _ENGINES: WeakKeyDictionary[Ledger, Engine] = WeakKeyDictionary()
 _ENGINES_LOCK = threading.Lock()
 
 
 def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[Engine, Lane]:
-    """The engine of this ledger and the lane of this endpoint, made where there are none.
+    """The engine of this ledger and the lane of this back end, made where there are none.
 
-    Where the lane is there already, its back end answers, ``backend`` is not started, and the first one's
-    concurrency holds. Give the lane back with ``Engine.leave``.
+    Where the lane is there already, its back end answers and ``backend`` is not started. Where another lane is at
+    the endpoint, its limit of concurrency holds. Give the lane back with ``Engine.leave``.
     """
+    key = (backend.endpoint, backend.identity, backend.model, settings.timeout_s)
     with _ENGINES_LOCK:
         engine = _ENGINES.get(ledger)
-        lane = engine.lanes.get(backend.endpoint) if engine else None
+        lane = engine.lanes.get(key) if engine else None
         if lane is None or lane.failed:
             backend.start()
-            lane = Lane(backend, settings.concurrency, settings.retries)
+            endpoint = engine.endpoint(backend) if engine else None
+            name = getattr(backend, "shown", settings.backend)
+            lane = Lane(backend, name, endpoint or Endpoint(settings.concurrency))
         if engine is None:
             engine = _ENGINES[ledger] = Engine(ledger)
-        engine.lanes[backend.endpoint] = lane
+        engine.lanes[key] = lane
         lane.users += 1
         engine.users += 1
     return engine, lane
@@ -55,7 +61,7 @@ class Engine:
     """Owns the loop, its thread, and the jobs in flight."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[_LaneKey, Lane] = {}
         self.users = 0
         self._ledger = ledger
         self._in_flight: dict[str, Job] = {}
@@ -66,6 +72,10 @@ class Engine:
         self._thread.start()
 
     # Called from the askers' threads.
+
+    def endpoint(self, backend: Backend) -> Endpoint | None:
+        """Where another back end at the same place sends its requests."""
+        return next((x.endpoint for x in self.lanes.values() if x.backend.endpoint == backend.endpoint), None)
 
     def submit(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Answer slots from the ledger where it can, and send the others.
@@ -80,6 +90,8 @@ class Engine:
             for job in new.values():
                 self._finish(job, error)
             raise
+        if known:  # in an earlier run
+            lane.has_answered = True
         for key, reply in known.items():
             self._finish(new.pop(key), reply)
         if new:
@@ -117,8 +129,8 @@ class Engine:
             lane.users -= 1
             self.users -= 1
             lane_is_free, is_free = lane.users == 0, self.users == 0
-            if lane_is_free and self.lanes.get(lane.backend.endpoint) is lane:
-                del self.lanes[lane.backend.endpoint]
+            if lane_is_free:
+                self.lanes = {key: other for key, other in self.lanes.items() if other is not lane}
             if is_free and _ENGINES.get(self._ledger) is self:
                 del _ENGINES[self._ledger]
         if lane_is_free:
@@ -137,18 +149,26 @@ class Engine:
             for job in jobs:
                 self._finish(job, lane.failed)
             return
-        lane.queue.extend(jobs)
-        for _ in range(min(len(lane.queue), lane.concurrency - len(lane.workers))):
-            lane.workers.add(self._loop.create_task(self._work(lane)))
+        lane.endpoint.queue.extend((lane, job) for job in jobs)
+        self._begin(lane.endpoint)
 
-    async def _work(self, lane: Lane) -> None:
-        try:
-            while lane.queue:
-                await self._settle(lane, lane.queue.popleft())
-        finally:  # in the same step as the look at the queue, so that _enqueue counts right
-            task = asyncio.current_task()
-            assert task is not None
-            lane.workers.discard(task)
+    def _begin(self, endpoint: Endpoint) -> None:
+        """Set as many jobs to work as the endpoint has room for."""
+        if not endpoint.busy:
+            endpoint.overloaded_since = None
+        while endpoint.queue and endpoint.busy < endpoint.concurrency:
+            lane, job = endpoint.queue.popleft()
+            lane.started += 1
+            job.number = lane.started
+            endpoint.busy += 1
+            task = self._loop.create_task(self._settle(lane, job))
+            lane.tasks.add(task)
+            task.add_done_callback(partial(self._ended, lane))
+
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        lane.tasks.discard(task)
+        lane.endpoint.busy -= 1
+        self._begin(lane.endpoint)
 
     async def _settle(self, lane: Lane, job: Job) -> None:
         """Bring one job to its outcome, whatever happens."""
@@ -158,11 +178,17 @@ class Engine:
             reply = await self._answer(lane, job)
             if reply is None:
                 return
+            lane.has_answered, lane.endpoint.overloaded_since = True, None
             outcome = reply = await self._keep(job, reply)
         except asyncio.CancelledError:
             self._finish(job, _closed())
             raise
-        except (Refused, BudgetReached) as error:
+        except Refused as error:
+            lane.endpoint.overloaded_since = None
+            outcome = lane.judge(job, error)
+            if outcome is not error:
+                self._fail(lane, outcome)
+        except BudgetReached as error:
             outcome = error
         except Exception as error:
             outcome = error
@@ -175,19 +201,16 @@ class Engine:
         """Attempt until there is a reply; ``None`` when nobody waits for it any more."""
         faults = 0
         while self._is_wanted(job):
-            if (pause_s := lane.not_before - time.monotonic()) > 0:
+            if (pause_s := lane.endpoint.not_before - time.monotonic()) > 0:
                 await asyncio.sleep(pause_s)
                 continue
             try:
                 return await self._attempt(lane, job)
             except TryAgain as fault:
-                if fault.after_s is not None:
-                    lane.not_before = max(lane.not_before, time.monotonic() + fault.after_s)
                 faults += not fault.overloaded
-                if faults > lane.retries:
+                if faults > job.asker.call.retries:
                     raise _given_up(fault, job.attempts) from None
-                if not fault.after_s:
-                    await asyncio.sleep(_pause_s(job.attempts))
+                await asyncio.sleep(lane.endpoint.put_off(fault, job.attempts, lane.name, job.asker.call.say))
         return None
 
     async def _attempt(self, lane: Lane, job: Job) -> Reply:
@@ -254,16 +277,19 @@ class Engine:
     def _fail(self, lane: Lane, error: Exception) -> None:
         """The endpoint cannot be used: everything that waits for it hears of it."""
         lane.failed = lane.failed or error
-        while lane.queue:
-            self._finish(lane.queue.popleft(), error)
+        waiting, lane.endpoint.queue = lane.endpoint.queue, deque()
+        for other, job in waiting:
+            if other is lane:
+                self._finish(job, error)
+            else:
+                lane.endpoint.queue.append((other, job))
 
     async def _close(self, lane: Lane) -> None:
         self._fail(lane, _closed())
-        workers = list(lane.workers)
-        if workers:
-            _, late = await asyncio.wait(workers, timeout=_DRAIN_S)
-            for worker in late:
-                worker.cancel()
+        if lane.tasks:
+            _, late = await asyncio.wait(list(lane.tasks), timeout=_DRAIN_S)
+            for task in late:
+                task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await lane.backend.aclose()
 
@@ -279,7 +305,3 @@ def _given_up(fault: TryAgain, attempts: int) -> Exception:
             "every reply is kept: see to the endpoint and run the same command to go on"
         )
     return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}")
-
-
-def _pause_s(attempts: int) -> float:
-    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts - 1, 10)) * random.uniform(0.5, 1.0)

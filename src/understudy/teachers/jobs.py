@@ -1,19 +1,22 @@
-"""The engine's nouns: a slot is a row that waits, a job a request that is sent once, a lane an endpoint."""
+"""The engine's nouns: a slot is a row that waits, a job a request that is sent once."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from understudy.records import Example
 from understudy.teachers.budget import Budget
-from understudy.teachers.request import Backend, Reply, Request
+from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price, Sampling
 from understudy.teachers.usage import Meter
 
 Outcome = Reply | Exception
+
+Say: TypeAlias = Callable[[str], None]
+"""Told, from the engine's thread, what a person may want to know while nothing comes."""
 
 
 class Waiter:
@@ -44,8 +47,10 @@ class Call:
 
     sampling: Sampling
     meter: Meter
-    price: Price | None = None
-    budget: Budget | None = None
+    retries: int
+    price: Price | None
+    budget: Budget | None
+    say: Say
 
 
 @dataclass(slots=True, eq=False)
@@ -69,18 +74,5 @@ class Job:
     content: bytes
     asker: Slot
     slots: list[Slot]
+    number: int = 0  # of the jobs that its back end began, from 1
     attempts: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One endpoint: what answers, how many requests at once, and the jobs that wait."""
-
-    backend: Backend
-    concurrency: int
-    retries: int
-    users: int = 0
-    queue: deque[Job] = field(default_factory=deque)
-    workers: set[asyncio.Task[None]] = field(default_factory=set)
-    not_before: float = 0.0  # monotonic seconds; the endpoint told us to wait until then
-    failed: Exception | None = None

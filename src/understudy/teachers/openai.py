@@ -35,7 +35,8 @@ class OpenAI:
         self.identity = settings.name or settings.model
         self._settings = settings
         self._address = Address(settings)
-        self.endpoint = f"openai {self._address.endpoint} {self.model} {self.identity}"
+        self.endpoint = f"openai {self._address.endpoint}"
+        self.shown = self._address.shown
         self._session: aiohttp.ClientSession | None = None
         self._has_answered = False
 
@@ -117,7 +118,7 @@ class OpenAI:
         said = self._show(message or _decode(raw)) or "no message"
         detail = f"{status}: {said}"
         if status == 401:
-            raise TeacherError(f"{self._address.shown} refuses the key ({detail}); {self._address.how_to_set_key}")
+            raise self._key_refused(detail)
         if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
             raise TeacherError(f"{self._address.shown} wants money before it answers ({detail}); see to the account")
         if status in (404, 405) and not self._has_answered:
@@ -133,7 +134,19 @@ class OpenAI:
             raise TryAgain("overloaded", detail, after_s=_retry_after_s(headers), overloaded=True)
         if status >= 500 or status in (408, 409, 425):
             raise TryAgain("server_error", detail, after_s=_retry_after_s(headers))
-        raise Refused(_reason(status, code, said), detail)
+        reason = _reason(status, code, said)
+        if reason == "content_refused" or status not in (400, 403, 404, 422):
+            raise Refused(reason, detail)
+        raise Refused(reason, detail, if_all=self._key_refused(detail) if status == 403 else self._all_refused(detail))
+
+    def _key_refused(self, detail: str) -> TeacherError:
+        return TeacherError(f"{self._address.shown} refuses the key ({detail}); {self._address.how_to_set_key}")
+
+    def _all_refused(self, detail: str) -> TeacherError:
+        return TeacherError(
+            f"{self._address.shown} refuses whatever it is asked ({detail}); check teacher.sampling, where extra holds "
+            f"parameters of other names and null takes one out, and teacher.model ({self.model!r})"
+        )
 
     def _unreachable(self, why: str) -> Exception:
         if self._has_answered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,27 +47,42 @@ class Recorded:
         for file in self._files:
             file.read()
 
+    def matched(self, example: Example) -> str:
+        """A digest of the values that this example is matched by: rows with equal prompts may have other replies.
+
+        Raises:
+            DataError: the example has the fields of no file, or a template fails on it.
+        """
+        return digest(json.dumps([[number, *key] for number, key in self._keys(example)]))
+
     async def complete(self, request: Request, example: Example) -> Reply:
         """The recorded reply to this example.
 
         Raises:
             Refused: ``no_recorded_reply``.
-            DataError: the example has the fields of no file.
+            DataError: as ``matched``.
         """
-        names = _names(example)
-        fitting = [file for file in self._files if file.needs <= names.keys()]
-        if not fitting:
-            needed = " or ".join(sorted({", ".join(sorted(file.needs)) for file in self._files}))
-            raise DataError(f"teacher.replies: no file matches example {example.id!r}, which has no field {needed}; "
-                            f"it has {', '.join(sorted(names))}")  # fmt: skip
-        for file in fitting:
-            text = file.find(names, request.sample)
+        keys = self._keys(example)
+        for number, key in keys:
+            text = self._files[number].find(key, request.sample)
             if text is not None:
                 return Reply(_cut(text, request.sampling.get("stop") or ()), usd=0.0, model=self._name, recorded=True)
-        raise Refused("no_recorded_reply", f"{fitting[0].path.name} has no reply {request.sample} to {example.id!r}")
+        name = self._files[keys[0][0]].path.name
+        raise Refused("no_recorded_reply", f"{name} has no reply {request.sample} to {example.id!r}")
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _keys(self, example: Example) -> list[tuple[int, Key]]:
+        """The number of each file whose fields the example has, and the key to look for in it."""
+        names, where = _names(example), f"example {example.id!r}"
+        fitting = [(number, file) for number, file in enumerate(self._files) if file.needs <= names.keys()]
+        keys = [(number, file.key(names, where)) for number, file in fitting]
+        if not keys:
+            needed = " or ".join(sorted({", ".join(sorted(file.needs)) for file in self._files}))
+            raise DataError(f"teacher.replies: no file matches example {example.id!r}, which has no field {needed}; "
+                            f"it has {', '.join(sorted(names))}")  # fmt: skip
+        return keys
 
 
 class _File:
@@ -93,11 +109,13 @@ class _File:
         if not self._replies:
             raise DataError(f"{self.path}: the file of recorded replies is empty; check teacher.replies")
 
-    def find(self, names: Mapping[str, Any], sample: int) -> str | None:
-        key = tuple(
-            compile_template(where).render(names) if is_template(where) else _text(names[where])
-            for where in self._match.values()
+    def key(self, names: Mapping[str, Any], where: str) -> Key:
+        return tuple(
+            _render(field, names, where) if is_template(field) else _text(names[field])
+            for field in self._match.values()
         )
+
+    def find(self, key: Key, sample: int) -> str | None:
         replies = self._replies.get(key, [])
         return replies[sample] if sample < len(replies) else None
 
@@ -136,9 +154,16 @@ def _reply_of(row: Mapping[str, Any], reply: str, where: str) -> str | None:
     if is_template(reply):
         for name in variables_of(reply):
             _column(row, name, where)
-        return compile_template(reply).render(row)
+        return _render(reply, row, where)
     value = _column(row, reply, where)
     return None if value is None else _text(value)
+
+
+def _render(template: str, values: Mapping[str, Any], where: str) -> str:
+    try:
+        return compile_template(template).render(values)
+    except Exception as error:  # whatever an expression in a template can raise
+        raise DataError(f"{where}: the template {template!r} of teacher.replies fails here: {error}") from None
 
 
 def _column(row: Mapping[str, Any], column: str, where: str) -> Any:

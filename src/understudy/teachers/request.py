@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import orjson
 
-from understudy.errors import DataError
+from understudy.errors import DataError, TeacherError
 from understudy.records import Example
 
 Message: TypeAlias = dict[str, str]
@@ -26,6 +26,7 @@ class Request:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     sample: int = 0  # which of several answers to the same messages
     schema: Mapping[str, Any] | None = None
+    matched: str | None = None  # digest of what decides the answer besides the messages: see Backend.matched
 
     def content(self) -> bytes:
         """The request as canonical JSON: the same bytes whatever the order of its keys.
@@ -33,18 +34,18 @@ class Request:
         Raises:
             DataError: a message holds something that is no JSON, such as half a surrogate pair.
         """
+        content = {
+            "messages": self.messages,
+            "model": self.model,
+            "sample": self.sample,
+            "sampling": self.sampling,
+            "schema": self.schema,
+            "teacher": self.teacher,
+        }
+        if self.matched is not None:  # left out elsewhere, so that keys of before there was such a thing hold
+            content["matched"] = self.matched
         try:
-            return orjson.dumps(
-                {
-                    "messages": self.messages,
-                    "model": self.model,
-                    "sample": self.sample,
-                    "sampling": self.sampling,
-                    "schema": self.schema,
-                    "teacher": self.teacher,
-                },
-                option=orjson.OPT_SORT_KEYS,
-            )
+            return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
         except TypeError as error:
             raise DataError(f"a prompt cannot be written as JSON: {error}; look for broken text in its row") from None
 
@@ -79,6 +80,10 @@ class Backend(Protocol):
 
     Building one checks its settings and works out its identity; it must be cheap and open nothing, because
     ``--dry-run`` and ``estimate`` build one too. Calls come from one event loop, many at a time.
+
+    Two more attributes are looked for and may be left out: ``shown``, a text for people that says where it is (by
+    default the name of the back end), and ``matched(example) -> str``, for one that answers by the row and not only
+    by the messages: a digest of all that it looks at in the row, which then stands in the request's key.
     """
 
     identity: str
@@ -86,7 +91,7 @@ class Backend(Protocol):
     model: str
     """The model as it stands in request keys; empty where the identity says it all."""
     endpoint: str
-    """What is shared: teachers with the same endpoint share one limit of concurrency. Never shown or written."""
+    """Where it is: back ends with one endpoint share its limit of concurrency and its pauses. Never shown."""
     costs: bool
     """Whether requests spend the study's budget; what runs on this machine does not."""
 
@@ -114,12 +119,18 @@ class Backend(Protocol):
 
 
 class Refused(Exception):
-    """This request will never be answered: its row is dropped and the run goes on."""
+    """This request will never be answered: its row is dropped and the run goes on.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    Args:
+        if_all: the error that ends the run instead, where a teacher that never answered refuses its first requests
+            in such a way, so that the fault is not in the rows.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, if_all: TeacherError | None = None) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.if_all = if_all
 
 
 class TryAgain(Exception):
@@ -127,7 +138,8 @@ class TryAgain(Exception):
 
     Args:
         after_s: the teacher said how long to wait.
-        overloaded: the teacher asks us to slow down; such an attempt does not count against ``retries``.
+        overloaded: the teacher asks us to slow down; such an attempt does not count against ``retries``, but nothing
+            else for 10 minutes ends the run.
         may_cost: the request may have been answered and billed.
         unreachable: nobody answers at all; when retries are used up the run ends instead of dropping every row.
     """

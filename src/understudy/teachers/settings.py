@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from understudy.settings import Settings
+from understudy.templates import is_template, variables_of
 
 _RESERVED = {"messages", "model", "n", "stream", "response_format"}
 _OWN_FIELDS = {
@@ -82,9 +84,19 @@ class RecordedFile(Settings):
     reply: str = "reply"
     """Column of the reply, or a template over the line."""
 
+    @field_validator("match", "reply")
+    @classmethod
+    def _readable(cls, value: Any) -> Any:
+        for text in value.values() if isinstance(value, dict) else [value]:
+            if is_template(text):
+                variables_of(text)  # a SettingsError here is a ValueError
+        return value
+
 
 class TeacherSettings(Settings):
     """One teacher. Which fields a back end takes is said with each; the others are refused."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may hold a URL with a password
 
     backend: str = "openai"
     """openai, transformers, recorded, or the name of an installed extension."""
@@ -97,11 +109,12 @@ class TeacherSettings(Settings):
     price: Price | None = None
     """US dollars per million tokens; a budget in money needs it."""
     concurrency: int = Field(default=64, gt=0)
-    """Most requests in flight at once, over all steps that use this teacher."""
+    """Most requests in flight at once, over all teachers at this place; where they differ, the first one's holds."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Longest wait for one answer."""
     retries: int = Field(default=5, ge=0)
-    """How often a request is sent again after a fault; being told to slow down does not count."""
+    """How often a request is sent again after a fault. Being told to slow down does not count; nothing else for
+    10 minutes ends the run."""
     base_url: str | None = Field(default=None, repr=False)
     """openai: where the API is; by default the variable OPENAI_BASE_URL, then https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
@@ -122,8 +135,10 @@ class TeacherSettings(Settings):
 
     @model_validator(mode="after")
     def _belongs(self) -> TeacherSettings:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            raise ValueError("api_key_env is not the name of a variable; export the key and write the variable's name")
+        if not _is_variable(self.api_key_env):
+            raise ValueError(  # without the value, which may be a key
+                "api_key_env holds no name of a set variable; write the NAME of the variable, e.g. OPENAI_API_KEY"
+            )
         if self.backend not in _OWN_FIELDS:
             return self
         for name, field in type(self).model_fields.items():
@@ -139,6 +154,11 @@ class TeacherSettings(Settings):
     @field_serializer("base_url", when_used="json")
     def _without_credentials(self, base_url: str | None) -> str | None:
         return base_url and public_url(base_url)
+
+
+def _is_variable(name: str) -> bool:
+    """Whether this can be a variable's name; what holds small letters looks like a key unless it is set."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is not None and (name.upper() == name or name in os.environ)
 
 
 def public_url(url: str) -> str:

@@ -12,7 +12,8 @@ from understudy.records import Example
 from understudy.settings import did_you_mean, validate
 from understudy.teachers.budget import Budget
 from understudy.teachers.engine import Engine, enter
-from understudy.teachers.jobs import Call, Lane, Slot, Waiter
+from understudy.teachers.jobs import Call, Say, Slot, Waiter
+from understudy.teachers.lanes import Lane
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.rehearsal import Estimate, Rehearsal
 from understudy.teachers.request import Backend, Message, Request
@@ -72,16 +73,19 @@ def open_teacher(
     budget: Budget | None = None,
     render_only: bool = False,
     keep: int = 100,
+    say: Say | None = None,
 ) -> Teacher:
     """Open a teacher; close it, or use it in a ``with`` statement.
 
-    Teachers that are open on one ledger at the same time and have the same endpoint share its limit of concurrency
-    (that of the first), and equal requests of any of them are sent once.
+    Teachers that are open on one ledger at the same time and have the same endpoint (URL and key), whatever their
+    models, share its limit of concurrency (that of the first) and its pauses, and equal requests of any of them are
+    sent once.
 
     Args:
-        budget: the wall that all teachers of a study share.
         settings: those of a teacher, or plain values as in a study.
+        budget: the wall that all teachers of a study share.
         render_only: send nothing; keep the first ``keep`` requests in ``rendered`` and count all in ``estimate()``.
+        say: told, from another thread, once for every pause of more than 5 s that the endpoint asks for.
 
     Raises:
         SettingsError: unknown back end, no key, or a budget that cannot be kept.
@@ -94,9 +98,12 @@ def open_teacher(
     if budget is not None:
         budget.check(settings.price, settings.sampling, "teacher")
     place = None if render_only else enter(ledger, settings, backend)
-    return Teacher(
-        settings, place[1].backend if place else backend, ledger, budget, place, Meter(), Rehearsal(keep=keep)
-    )
+    backend = place[1].backend if place else backend
+    return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say or _silent)
+
+
+def _silent(text: str) -> None:
+    """Nobody wants to know."""
 
 
 class Teacher:
@@ -111,6 +118,7 @@ class Teacher:
         place: tuple[Engine, Lane] | None,
         meter: Meter,
         rehearsal: Rehearsal,
+        say: Say,
         opener: Teacher | None = None,
     ) -> None:
         self.settings = settings
@@ -120,10 +128,12 @@ class Teacher:
         self._place = place
         self._meter = meter
         self._rehearsal = rehearsal
+        self._say = say
         self._opener = opener or self  # only its close closes
         self._is_open = True
+        self._matched: Callable[[Example], str] | None = getattr(backend, "matched", None)
         self._parameters = settings.sampling.parameters()
-        self._call = Call(settings.sampling, meter, settings.price, budget)
+        self._call = Call(settings.sampling, meter, settings.retries, settings.price, budget, say)
 
     @property
     def identity(self) -> str:
@@ -181,9 +191,10 @@ class Teacher:
 
     # What ask() uses.
 
-    def request(self, messages: Sequence[Message], sample: int) -> Request:
-        """The request for one sample."""
-        return Request(self._backend.identity, self._backend.model, messages, self._parameters, sample)
+    def request(self, example: Example, messages: Sequence[Message], sample: int) -> Request:
+        """The request for one sample of an example."""
+        matched = self._matched(example) if self._matched else None
+        return Request(self._backend.identity, self._backend.model, messages, self._parameters, sample, matched=matched)
 
     def submit(self, batch: Sequence[tuple[Example, Request]], waiter: Waiter) -> list[Slot]:
         """Have some requests answered, by the ledger or the endpoint."""
@@ -207,4 +218,5 @@ class Teacher:
         self._rehearsal.add(requests, unknown, self.settings.sampling.longest_answer, price)
 
     def _handle(self, settings: TeacherSettings, meter: Meter, rehearsal: Rehearsal) -> Teacher:
-        return Teacher(settings, self._backend, self._ledger, self._budget, self._place, meter, rehearsal, self._opener)
+        shared = (self._backend, self._ledger, self._budget, self._place)
+        return Teacher(settings, *shared, meter, rehearsal, self._say, self._opener)
