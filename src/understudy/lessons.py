@@ -206,6 +206,7 @@ class Classroom:
                 budget=self.budget,
                 render_only=self.rehearse is not None,
                 keep=self.rehearse or 0,
+                say=self.watch.note,
             )
         return self.teachers[key]
 

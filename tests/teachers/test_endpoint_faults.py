@@ -207,7 +207,7 @@ def test_names_of_two_models(asked_for: str, answered: str):
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        (400, r"\(400: temperature\? no\); check teacher\.sampling"),
+        (400, r"\(400: temp\? no\); check teacher\.sampling"),
         (422, "check teacher"),
         (403, "export OPENAI_API_KEY"),
     ],
@@ -215,7 +215,7 @@ def test_names_of_two_models(asked_for: str, answered: str):
 def test_an_endpoint_that_refuses_everything_ends_the_run(
     ledger: Ledger, server: ChatServer, live: Live, rows: int, status: int, says: str
 ):
-    server.faults, server.fault_body = [status] * 999, {"error": {"message": "temperature? no"}}
+    server.faults, server.fault_body = [status] * 999, {"error": {"message": "temp? no"}}
     with open_teacher(live(concurrency=8), ledger) as teacher, pytest.raises(TeacherError, match=says) as caught:
         asked(teacher, examples(rows))
     assert server.base_url in str(caught.value)
@@ -247,12 +247,10 @@ def test_a_pause_is_said_once(ledger: Ledger, server: ChatServer, live: Live, mo
     assert said == [f"the endpoint {server.base_url} asks us to wait 1 s"]
 
 
-@pytest.mark.parametrize(("status", "says"), [(429, "wants 9999 s more"), (503, "wants 9999 s more")])
-def test_a_pause_beyond_all_patience_is_not_waited(
-    ledger: Ledger, server: ChatServer, live: Live, status: int, says: str
-):
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_beyond_all_patience_is_not_waited(ledger: Ledger, server: ChatServer, live: Live, status: int):
     server.faults, server.fault_headers = [status] * 99, {"Retry-After": "9999"}
-    with open_teacher(live(), ledger) as teacher, pytest.raises(TeacherError, match=says) as caught:
+    with open_teacher(live(), ledger) as teacher, pytest.raises(TeacherError, match="wants 9999 s more") as caught:
         asked(teacher, examples(3))
     assert "run the same command later" in str(caught.value)
 
@@ -260,13 +258,16 @@ def test_a_pause_beyond_all_patience_is_not_waited(
 def test_nothing_but_overload_ends_the_run(
     ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lanes, "_PATIENCE_S", 0.3)
-    server.faults, server.fault_headers = [429] * 9999, {"Retry-After": "0.05"}
+    monkeypatch.setattr(lanes, "_PATIENCE_S", 0.5)
+    server.faults, server.fault_headers = [429] * 9999, {"Retry-After": "0.02"}
     with open_teacher(live(concurrency=1), ledger) as teacher, pytest.raises(TeacherError, match="has put us off for"):
         asked(teacher, examples(3))
-    server.faults = [429, 429] * 20
-    server.fault_headers = {"Retry-After": "0.02"}
-    server.answer = lambda messages: server.faults.extend([429, 429]) or "yes"
+
+    def answer(messages: object) -> str:
+        server.faults = [429, 429]
+        return "yes"
+
+    server.faults, server.answer = [429], answer
     with open_teacher(live(concurrency=1), ledger) as teacher:
-        monkeypatch.setattr(lanes, "_PATIENCE_S", 2.0)
         assert len(asked(teacher, examples(30))[0]) == 30, "an answer now and then is enough"
+    assert server.times[-1] - server.times[-80] > 0.5

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +20,7 @@ from weakref import WeakKeyDictionary
 from understudy.errors import BudgetReached, TeacherError
 from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of
 from understudy.teachers.jobs import Job, Outcome, Slot
-from understudy.teachers.lanes import Endpoint, Lane
+from understudy.teachers.lanes import Endpoint, Lane, given_up
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
 from understudy.teachers.settings import TeacherSettings
@@ -209,7 +208,7 @@ class Engine:
             except TryAgain as fault:
                 faults += not fault.overloaded
                 if faults > job.asker.call.retries:
-                    raise _given_up(fault, job.attempts) from None
+                    raise given_up(fault, job.attempts) from None
                 await asyncio.sleep(lane.endpoint.put_off(fault, job.attempts, lane.name, job.asker.call.say))
         return None
 
@@ -277,12 +276,8 @@ class Engine:
     def _fail(self, lane: Lane, error: Exception) -> None:
         """The endpoint cannot be used: everything that waits for it hears of it."""
         lane.failed = lane.failed or error
-        waiting, lane.endpoint.queue = lane.endpoint.queue, deque()
-        for other, job in waiting:
-            if other is lane:
-                self._finish(job, error)
-            else:
-                lane.endpoint.queue.append((other, job))
+        for job in lane.withdraw():
+            self._finish(job, error)
 
     async def _close(self, lane: Lane) -> None:
         self._fail(lane, _closed())
@@ -296,12 +291,3 @@ class Engine:
 
 def _closed() -> TeacherError:
     return TeacherError("the teacher was closed before it had answered; every reply that came is in the ledger")
-
-
-def _given_up(fault: TryAgain, attempts: int) -> Exception:
-    if fault.unreachable:
-        return TeacherError(
-            f"the teacher stopped answering ({fault.detail}) and did not come back in {attempts} attempts; "
-            "every reply is kept: see to the endpoint and run the same command to go on"
-        )
-    return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}")

@@ -81,6 +81,22 @@ class Lane:
         are_more = self.started > self.refused or any(lane is self for lane, _ in self.endpoint.queue)
         return refused.if_all if self.refused == FIRST or not are_more else refused
 
+    def withdraw(self) -> list[Job]:
+        """Take what waits for this back end out of the queue."""
+        queue = self.endpoint.queue
+        self.endpoint.queue = deque(one for one in queue if one[0] is not self)
+        return [job for lane, job in queue if lane is self]
+
+
+def given_up(fault: TryAgain, attempts: int) -> Exception:
+    """What becomes of a request that was sent often enough."""
+    if fault.unreachable:
+        return TeacherError(
+            f"the teacher stopped answering ({fault.detail}) and did not come back in {attempts} attempts; "
+            "every reply is kept: see to the endpoint and run the same command to go on"
+        )
+    return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}")
+
 
 def _put_off(fault: TryAgain, name: str, for_s: float) -> str:
     wish = f"wants {fault.after_s:.0f} s more" if fault.after_s else "still does"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import orjson
 from understudy.errors import DataError
 from understudy.records import Example, digest
 from understudy.settings import did_you_mean
+from understudy.sources import Source, content_hash, read
 from understudy.teachers.request import Refused, Reply, Request
 from understudy.teachers.settings import RecordedFile, TeacherSettings
 from understudy.templates import compile_template, is_template, variables_of
@@ -22,7 +21,7 @@ Key = tuple[str, ...]
 
 
 class Recorded:
-    """Answers from JSONL files. All replies are held in memory: such files are small beside what they saved.
+    """Answers from files, read as sources are. All replies are in memory: such files are small beside what they saved.
 
     A file answers the examples that have the fields its ``match`` names; they are looked up among the columns of the
     example's source row first, then ``id``, ``input``, ``target``, ``rationale`` and the notes. The answers were given
@@ -89,7 +88,8 @@ class _File:
     """One file of replies, found by the values of an example's fields."""
 
     def __init__(self, settings: RecordedFile) -> None:
-        self.path = Path(settings.path).expanduser()
+        self.source = Source(path=settings.path)
+        self.path = Path(settings.path)
         self._match = settings.match
         self._reply = settings.reply
         self.needs = frozenset(
@@ -98,16 +98,14 @@ class _File:
             for name in (variables_of(where) if is_template(where) else [where])
         )
         rules = orjson.dumps([settings.match, settings.reply], option=orjson.OPT_SORT_KEYS)
-        self.identity = digest(_sha256(self.path), rules)
+        self.identity = digest(content_hash(self.source), rules)
         self._replies: dict[Key, list[str | None]] = {}
 
     def read(self) -> None:
-        for line, row in _rows(self.path):
-            where = f"{self.path}:{line}"
+        for number, row in read(self.source):
+            where = f"{self.path}:{number + 1}"
             key = tuple(_text(_column(row, column, where)) for column in self._match)
             self._replies.setdefault(key, []).append(_reply_of(row, self._reply, where))
-        if not self._replies:
-            raise DataError(f"{self.path}: the file of recorded replies is empty; check teacher.replies")
 
     def key(self, names: Mapping[str, Any], where: str) -> Key:
         return tuple(
@@ -123,31 +121,6 @@ class _File:
 def _names(example: Example) -> dict[str, Any]:
     own = {"id": example.id, "input": example.input, "target": example.target, "rationale": example.rationale}
     return {**own, **example.notes, **example.fields}
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"teacher.replies: {str(path)!r} cannot be read: {error.strerror}") from None
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                row = orjson.loads(line)
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}:{number}: a line must hold one JSON object, not {line[:60]!r}")
-                yield number, row
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: this line is no JSON ({error}); mend or delete it") from None
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}:{number}: the file cannot be read further: {error}") from None
 
 
 def _reply_of(row: Mapping[str, Any], reply: str, where: str) -> str | None:

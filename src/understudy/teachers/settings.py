@@ -78,7 +78,7 @@ class RecordedFile(Settings):
     """One file of recorded replies."""
 
     path: str
-    """JSONL file (.gz too), one reply a line; lines with one key are successive samples."""
+    """A file of any form that a source has, one reply a row; rows with one key are successive samples."""
     match: dict[str, str] = Field(min_length=1)
     """The file's column -> field or template of the example that must equal it."""
     reply: str = "reply"
