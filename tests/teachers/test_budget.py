@@ -22,7 +22,7 @@ def test_the_wall_is_never_passed_and_everything_paid_is_kept(ledger: Ledger, se
         rows.extend(ask(teacher, examples(200), prompt, parse))
     assert budget.spent.usd == server.requests * COST <= 1000
     assert server.requests > 35, "the last few requests are held back, not half of the budget"
-    assert len(rows) == server.requests == ledger.info().replies
+    assert len(rows) <= server.requests == ledger.info().replies  # what came after the wall waits in the ledger
     assert "raise budget.usd and run the same command" in str(caught.value)
 
 

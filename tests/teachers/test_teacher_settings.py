@@ -71,7 +71,7 @@ def test_doctor_looks_at_a_file(tmp_path: Path):
     settings = validate(TeacherSettings, {"backend": "recorded", "replies": replies}, "teacher")
     ((_, ok, says),) = check(settings)
     assert not ok
-    assert "cannot be read" in says
+    assert "there is no such file" in says
 
 
 def test_an_installed_extension_is_a_back_end_too(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
