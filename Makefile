@@ -45,6 +45,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + "; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
+ifneq ($(TORCH_INDEX),)
+.PHONY: $(VENV)/.torch  # a new index counts, also where another was used before
+endif
 $(VENV)/.torch: $(BIN)/python constraints.txt
 ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --index-url $(TORCH_INDEX) $$(grep ^torch== constraints.txt)
