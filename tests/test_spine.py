@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import orjson
@@ -205,6 +207,8 @@ def test_equal_money_goes_by_what_replies_cost_not_by_their_tokens(toy: Toy):
     arms = understudy.run(toy.path, folder=toy.runs)["arms"]
     assert arms["cheap"]["training_rows"] == 12 + 30
     assert arms["dear"]["training_rows"] == 12 + 30 // 9
+    assert arms["dear"]["teacher"]["requests"] == 30 // 9
+    assert arms["dear"]["teacher"]["usd"] == pytest.approx(30 // 9 * (10 + 5) * 9 / 1e6)
 
 
 def test_the_budget_of_a_killed_run_counts(toy: Toy):
@@ -226,6 +230,35 @@ def test_bad_input_of_one_arm_is_found_before_another_has_asked(toy: Toy):
     lost = "arms.lost={chain: [gold], task: {train: {path: nowhere.jsonl}}}"
     with pytest.raises(understudy.UnderstudyError, match=r"nowhere\.jsonl"):
         understudy.run(toy.path, folder=toy.runs, changes=[lost])
+    assert toy.server.requests == 0
+
+
+def test_rows_that_were_not_answered_for_a_passing_reason_are_asked_for_by_the_next_run(toy: Toy):
+    toy.server.refuse = {"salary": 500}
+    changes = ["arms={answers: [answers]}", "seeds=[0]", "teacher.retries=0"]
+    first = understudy.run(toy.path, folder=toy.runs, changes=changes)
+    lost = first["arms"]["answers"]["rows"]["dropped"]["server_error"]
+    assert any("run again to ask for them" in note for note in first["notes"])
+    toy.server.refuse = {}
+    asked = toy.server.requests
+    second = understudy.run(toy.path, folder=toy.runs, changes=changes)
+    assert toy.server.requests - asked == lost
+    assert second["arms"]["answers"]["training_rows"] == 42
+    assert second["arms"]["answers"]["rows"]["dropped"] == {}
+
+
+def test_a_teacher_that_only_fails_ends_the_run(toy: Toy):
+    toy.server.refuse = {"": 503}
+    with pytest.raises(understudy.UnderstudyError, match="failed every one of its first requests"):
+        understudy.run(toy.path, folder=toy.runs, changes=["arms={answers: [answers]}", "teacher.retries=0"])
+
+
+def test_weights_that_are_broken_are_found_before_anything_is_asked(toy: Toy):
+    broken = toy.folder / "broken"
+    shutil.copytree(toy.study["student"]["base"], broken)
+    os.truncate(broken / "model.safetensors", 1000)
+    with pytest.raises(understudy.UnderstudyError, match="cannot be loaded"):
+        understudy.run(toy.path, folder=toy.runs, changes=[f"student.base={broken}"])
     assert toy.server.requests == 0
 
 

@@ -199,4 +199,6 @@ def _out(text: str) -> None:
 
 
 def _err(text: str) -> None:
-    typer.echo(text, err=True)
+    from understudy.settings import without_passwords
+
+    typer.echo(without_passwords(text), err=True)

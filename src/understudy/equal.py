@@ -14,7 +14,7 @@ from understudy.workspace import Rows, Workspace
 
 SENTENCES = {
     "steps": "every student takes the same number of training steps",
-    "tokens": "every student is trained on the same number of tokens, repetitions counted",
+    "tokens": "every student is trained on the same number of tokens to within one batch, repetitions counted",
     "words": "every student learns from the same number of words",
     "teacher_tokens": "the rows that the teacher made cost the same number of its tokens in every arm that has any",
     "usd": "the rows that the teacher made cost the same money in every arm that has any",
@@ -54,7 +54,7 @@ def _trimmed(
             yield Dropped(row, f"equal {entry}", f"over_equal_{entry}") if row.id in over else row
 
     step = workspace.step(digest("equal", entry, rows.key, repr(limit)), f"equal {entry}", cut, incoming=rows)
-    return replace(lessons, steps=(*lessons.steps, step))
+    return replace(lessons, steps=(*lessons.steps, step), is_trimmed=True)
 
 
 def _cost(rows: Rows, entry: str, ledger: Ledger) -> Callable[[Example], float]:

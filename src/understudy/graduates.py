@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -65,7 +66,7 @@ def train_all(
         for one in fair:
             name = f"{one.arm.name}@{entry}" if len(study.equal) > 1 else one.arm.name
             folder = workspace.folder / "arms" / name
-            chain = [{"step": step.taken.name, "key": step.key} for step in one.steps]
+            chain = [{"step": step.taken.name, "key": step.folder.name} for step in one.steps]
             write_atomically(folder / "chain.json", orjson.dumps(chain, option=orjson.OPT_INDENT_2))
             settings = one.arm.student
             if entry == "tokens" and tokens is not None:
@@ -89,7 +90,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tup
         "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest
     )
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
-    done = orjson.loads(scores.read_bytes()) if scores.exists() and predictions.exists() else {}
+    done = _done(scores) if predictions.exists() else {}
     if done.get("key") == key:
         trained, outputs = Trained(**done["student"]), _read_answers(predictions)
     else:
@@ -108,6 +109,14 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tup
         content = {"key": key, "metrics": metrics, "student": asdict(trained)}
         write_atomically(scores, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return trained, outputs
+
+
+def _done(scores: Path) -> dict[str, Any]:
+    try:
+        done = orjson.loads(scores.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):  # broken is as good as absent
+        return {}
+    return done if isinstance(done, dict) and done.keys() >= {"key", "student", "metrics"} else {}
 
 
 def _begin(folder: Path, key: str) -> None:

@@ -23,7 +23,7 @@ from understudy.settings import Settings
 from understudy.sources import Source, content_hash, labels_in, load, selection
 from understudy.study import Arm, Study, StudyTask
 from understudy.task import Task
-from understudy.teachers import Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
+from understudy.teachers import PASSING, Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
 from understudy.workspace import Rows, Workspace
 
 SECONDS_BETWEEN_WORDS = 0.2
@@ -37,6 +37,9 @@ class Lessons:
     steps: tuple[Rows, ...]
     unlabelled: Rows | None = None
     """The rows without an answer that a recipe of the chain read."""
+
+    is_trimmed: bool = False
+    """Whether the last step cut the rows to what other arms cost."""
 
     @property
     def rows(self) -> Rows:
@@ -175,7 +178,7 @@ class Classroom:
     def _step(self, arm: Arm, name: str, settings: Settings, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
         recipe = open_recipe(name)
         teacher = self._open(arm.teacher).metered() if recipe.asks and arm.teacher else None
-        prompts = [load_prompt(prompt).text for prompt in recipe.prompts]
+        prompts = [(load_prompt(one) if isinstance(one, str) else one).text for one in recipe.prompts]
         task = arm.task
         key = digest(
             *(name, settings.canonical(), teacher.identity if teacher else ""),
@@ -195,7 +198,7 @@ class Classroom:
                 return said | {"rehearsal": asdict(teacher.estimate()) | {"rendered": teacher.rendered}}
             return said | ({"teacher": asdict(teacher.usage())} if teacher else {})
 
-        return self.workspace.step(key, name, rows, incoming=incoming, about=about)
+        return self.workspace.step(key, name, rows, incoming=incoming, about=about, passing=PASSING)
 
     def _open(self, settings: TeacherSettings) -> Teacher:
         key = settings.canonical()
@@ -231,8 +234,9 @@ class _Spending:
     def read(self) -> Spending:
         content = os.pread(self._handle, 1000, 0)
         try:
-            return Spending(**orjson.loads(content)) if content.strip() else Spending()
-        except (orjson.JSONDecodeError, TypeError):
+            told = orjson.loads(content) if content.strip() else {"usd": 0.0, "tokens": 0, "requests": 0}
+            return Spending(usd=float(told["usd"]), tokens=int(told["tokens"]), requests=int(told["requests"]))
+        except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
             raise WorkspaceError(
                 "spent.json of the run folder does not hold what the study has spent; delete it to count from nothing"
             ) from None

@@ -146,9 +146,13 @@ def _line(name: str, counted: Mapping[str, Any]) -> str:
         f"{name}: {counted['requests']:,} requests, {counted['in_ledger']:,} of them in the ledger, "
         f"about {counted['prompt_tokens']:,} prompt tokens"
         + (f", at most {answers:,} answer tokens" if answers is not None else "")
-        + (f", at most {counted['usd']:.2f} usd" if counted["usd"] is not None else "")
+        + (f", about {_money(counted['usd'])} usd at most" if counted["usd"] is not None else "")
         + f", about {counted['seconds']:,.0f} s"
     )
+
+
+def _money(usd: float) -> str:
+    return f"{usd:.2f}" if usd >= 0.1 or not usd else f"{usd:.2g}"
 
 
 def _sum(values: Any) -> Any:

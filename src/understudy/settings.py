@@ -85,6 +85,12 @@ def did_you_mean(name: str, known: list[str]) -> str:
     return f"{guess}Known: {', '.join(known) or 'none'}"
 
 
+def without_passwords(text: str) -> str:
+    """``text`` with user and password of every URL replaced by ``***``, and the query of a ``base_url`` cut off."""
+    text = re.sub(r"(\w://)[^/\s\"'<>]+@", r"\1***@", text)
+    return re.sub(r"(base_url\W+\w+://[^\s\"'?]*)\?[^\s\"'}]*", r"\1", text)
+
+
 def fill_variables(values: Any, key: str = "", environment: Mapping[str, str] | None = None) -> Any:
     """Replace ``${VAR}`` in every string by the environment's value.
 

@@ -14,11 +14,11 @@ from understudy.graduates import Graduate, train_all
 from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
-from understudy.settings import Settings
+from understudy.settings import Settings, without_passwords
 from understudy.students import prepare
 from understudy.study import Study
-from understudy.study_file import load_study, without_passwords
-from understudy.teachers import Ledger, TeacherSettings, Usage
+from understudy.study_file import load_study
+from understudy.teachers import PASSING, Ledger, TeacherSettings, Usage
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import disk_errors
 
@@ -53,16 +53,16 @@ def run(
         stack.enter_context(disk_errors(workspace.folder))
         test = load_test(workspace, limited(checked.task, limit))
         arms = plans_of(checked, limit)
-        bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         ledger = stack.enter_context(Ledger.open())
         classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch))
         classroom.prepare(arms)
+        bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
         command = _command(study, changes, limit, folder)
-        report = build(_results(checked, command, test[0], graduates))
+        report = build(_results(checked, command, test[0], graduates, ledger))
         write_reports(workspace.folder, report)
         workspace.event("report written")
     return report
@@ -83,19 +83,24 @@ def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str 
     return without_passwords(shlex.join(words))
 
 
-def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduate]) -> RunResults:
+def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduate], ledger: Ledger) -> RunResults:
     return RunResults(
         study=study.name,
         task=study.task,
         test_targets=[row.target for row in test],
-        arms=[_arm_result(study, graduate) for graduate in graduates],
+        arms=[_arm_result(study, graduate, ledger) for graduate in graduates],
         versions=_versions(),
-        fair="; ".join(SENTENCES[entry] for entry in study.equal),
+        fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),
         command=command,
         teachers=sorted({_who(one.lessons.arm.teacher) for one in graduates if one.lessons.arm.teacher}),
         students=sorted({_student(one.lessons.arm.student) for one in graduates}),
         notes=[*study.notes, *_notes(graduates)],
     )
+
+
+def _own_students(graduates: Sequence[Graduate], study: Study) -> str:
+    own = [one.name for one in graduates if study.arms[one.lessons.arm.name].get("student")]
+    return f" (but {', '.join(own)}: a student of its own)" if own else ""
 
 
 def _who(teacher: TeacherSettings) -> str:
@@ -107,14 +112,14 @@ def _student(student: Settings) -> str:
     return f"{told['kind']} on {told['base']}, {told['steps']} steps"
 
 
-def _arm_result(study: Study, graduate: Graduate) -> ArmResult:
+def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
     lessons = graduate.lessons
     return ArmResult(
         name=graduate.name,
         chain=[name for name, _ in lessons.arm.chain],
         steps=[step.taken for step in lessons.steps],
         unlabelled=lessons.unlabelled.taken if lessons.unlabelled else None,
-        teacher=_teacher_use(lessons),
+        teacher=_trimmed_use(lessons, ledger) if lessons.is_trimmed else _teacher_use(lessons),
         students={
             seed: StudentUse(steps=one.steps, tokens=one.tokens, seconds=one.seconds, parameters=one.parameters)
             for seed, one in graduate.trained.items()
@@ -139,6 +144,18 @@ def _teacher_use(lessons: Lessons) -> TeacherUse:
     )
 
 
+def _trimmed_use(lessons: Lessons, ledger: Ledger) -> TeacherUse:
+    """What the replies behind the rows that were not cut off came to."""
+    replies = ledger.get_many(sorted({key for row in lessons.rows for key in row.replies})).values()
+    uncounted = any(reply.prompt_tokens is None or reply.completion_tokens is None for reply in replies)
+    return TeacherUse(
+        requests=len(replies),
+        prompt_tokens=None if uncounted else sum(reply.prompt_tokens or 0 for reply in replies),
+        completion_tokens=None if uncounted else sum(reply.completion_tokens or 0 for reply in replies),
+        usd=None if any(reply.usd is None for reply in replies) else sum(reply.usd or 0.0 for reply in replies),
+    )
+
+
 def _usage(lessons: Lessons) -> Usage:
     uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
     return Usage(**{name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__})
@@ -153,6 +170,10 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
         )
     for one in graduates:
         for step in one.lessons.steps:
+            if passing := {r: n for r, n in step.taken.dropped.items() if r in PASSING}:
+                reasons = ", ".join(f"{count:,} {reason}" for reason, count in passing.items())
+                name = f"{one.name}, {step.taken.name}"
+                yield f"{name}: not every row was answered ({reasons}); run again to ask for them."
             asked = step.manifest.get("teacher") or {}
             requests = asked.get("requests", 0) + asked.get("from_ledger", 0)
             dropped = step.taken.dropped

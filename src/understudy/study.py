@@ -57,7 +57,7 @@ class Study(Settings):
     """Who learns: ``kind`` and the settings of that kind."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> chain of recipes, or chain with overrides of task, teacher or student."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = Field(default=(0, 1, 2), min_length=1)
     """One student is trained for each seed, in every arm."""
     equal: tuple[Equal, ...] = Field(default=("steps",), min_length=1)
     """What the arms have in common; with several, every arm is trained under each."""

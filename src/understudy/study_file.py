@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from understudy.errors import SettingsError
-from understudy.settings import fill_variables, validate
+from understudy.settings import fill_variables, validate, without_passwords
 from understudy.study import Study, check_study
 
 
@@ -30,16 +29,20 @@ def load_study(
         SettingsError: one line a problem, with the field.
     """
     where, folder = (str(study), Path(study).parent) if isinstance(study, (str, Path)) else ("study", Path())
-    written = _written(study)
-    written["arms"] = _arms(written.get("arms"), where)
-    for change in changes:
-        _set(written, change)
-    written["arms"] = _arms(written["arms"], where)
+    try:
+        written = _written(study)
+        written["arms"] = _arms(written.get("arms"), where)
+        for change in changes:
+            _set(written, change)
+        written["arms"] = _arms(written["arms"], where)
+    except SettingsError as error:
+        raise SettingsError(without_passwords(str(error))) from None
     try:
         checked = validate(Study, _anchored(fill_variables(written), folder))
         check_study(checked)
     except SettingsError as error:
-        raise SettingsError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
+        lines = without_passwords(str(error)).splitlines()
+        raise SettingsError("\n".join(f"{where}: {line}" for line in lines)) from None
     return checked, _without_passwords(written)
 
 
@@ -47,12 +50,6 @@ def _written(study: str | Path | Mapping[str, Any] | Study) -> dict[str, Any]:
     if isinstance(study, Study):
         return study.model_dump(exclude_unset=True)
     return deepcopy(dict(study)) if isinstance(study, Mapping) else _read_yaml(Path(study))
-
-
-def without_passwords(text: str) -> str:
-    """``text`` with user and password of every URL replaced by ``***``, and the query of a ``base_url`` cut off."""
-    text = re.sub(r"(\w://)[^/@\s\"'<>]+@", r"\1***@", text)
-    return re.sub(r"(base_url\W+\w+://[^\s\"'?]*)\?[^\s\"'}]*", r"\1", text)
 
 
 def _without_passwords(values: Any) -> Any:
@@ -72,7 +69,8 @@ def _arms(arms: Any, where: str) -> Any:
     if not isinstance(arms, Mapping):
         raise SettingsError(f"{where}: arms: a mapping of names to chains is expected, got {arms!r}")
     for name in arms:
-        if not str(name).strip() or "/" in str(name) or str(name).startswith("."):
+        text = str(name)
+        if not text.strip() or "/" in text or text.startswith(".") or len(text) > 100 or not text.isprintable():
             raise SettingsError(
                 f"{where}: arms: {name!r} cannot be the name of a folder; use letters, digits and spaces"
             )

@@ -76,13 +76,23 @@ def test_retries_end(ledger: Ledger, server: ChatServer, live: Live):
 
 
 def test_an_answer_that_does_not_come_is_dropped(ledger: Ledger, server: ChatServer, live: Live):
-    server.latency_s = 5
     with open_teacher(live(retries=0, timeout_s=0.2), ledger) as teacher:
+        asked(teacher, examples(1, start=1))  # the endpoint works
+        server.latency_s = 5
         _, dropped = asked(teacher, examples(1))
     assert (dropped[0].reason, dropped[0].detail) == (
         "timed_out",
         "given up after 1 attempts: no answer within timeout_s: 0.2",
     )
+
+
+def test_an_endpoint_that_never_answers_ends_the_run(ledger: Ledger, server: ChatServer, live: Live):
+    server.latency_s = 5
+    with (
+        open_teacher(live(retries=0, timeout_s=0.2), ledger) as teacher,
+        pytest.raises(TeacherError, match="timeout_s"),
+    ):
+        asked(teacher, examples(3))
 
 
 @pytest.mark.parametrize(

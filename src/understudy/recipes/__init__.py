@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from understudy.errors import SettingsError
+from understudy.prompts import Prompt
 from understudy.records import Example, Row
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.task import Task
@@ -52,8 +53,8 @@ class Recipe:
     summary: str
     needs: frozenset[str] = frozenset()
     gives: Callable[[Any], frozenset[str]] = lambda settings: frozenset()
-    prompts: tuple[str, ...] = ()
-    """The prompt files it renders; a change of one makes its steps anew."""
+    prompts: tuple[Prompt | str, ...] = ()
+    """The prompts it renders, a string being the name of a prompt file; a change of one makes its steps anew."""
     asks: bool = True
     """Whether it needs a teacher."""
 
@@ -66,11 +67,20 @@ def open_recipe(name: str, where: str = "recipe") -> Recipe:
     """
     if name in RECIPES:
         return import_module(RECIPES[name]).RECIPE
-    installed = {point.name: point for point in entry_points(group="understudy.recipes")}
+    installed = _installed()
     if name not in installed:
         known = sorted({*RECIPES, *installed})
         raise SettingsError(f"{where}: unknown recipe {name!r}. {did_you_mean(name, known)}")
-    return installed[name].load()
+    try:
+        return installed[name].load()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"{where}: the installed recipe {name!r} ({installed[name].value}) cannot be loaded: {error}"
+        ) from None
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="understudy.recipes")}
 
 
 def recipe_settings(name: str, values: Any, where: str) -> Settings:
@@ -104,7 +114,7 @@ def draw_shots(train: Iterable[Example], task: Task, count: int, seed: int) -> l
 def describe() -> list[dict[str, Any]]:
     """Every recipe with what it does, needs and gives, and how it is set."""
     described = []
-    for name in RECIPES:
+    for name in [*RECIPES, *sorted(_installed().keys() - RECIPES.keys())]:
         recipe = open_recipe(name)
         settings = [
             {"name": key, "default": field.default, "help": field.description}

@@ -37,6 +37,9 @@ def read_report(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"there is no report.json in {str(folder)!r}; name a run folder, or finish its run first")
     try:
-        return orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}: this is no report ({error}); run the study again to write it anew") from None
+        report = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        report = None
+    if not isinstance(report, dict) or not report.keys() >= {"study", "arms", "comparisons", "notes"}:
+        raise DataError(f"{path}: this is no report; run the study again to write it anew")
+    return report

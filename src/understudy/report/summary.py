@@ -149,9 +149,10 @@ def _student(students: Sequence[StudentUse]) -> dict[str, Any]:
 def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
     from understudy.evaluation.statistics import paired
 
-    pairs = list(combinations(results.arms, 2))
-    if len(results.arms) > PAIRS_UP_TO:
-        pairs = [(results.arms[0], arm) for arm in results.arms[1:]]
+    pairs: list[tuple[ArmResult, ArmResult]] = []
+    for entry in dict.fromkeys(arm.equal for arm in results.arms):  # only what was made equal in the same way
+        arms = [arm for arm in results.arms if arm.equal == entry]
+        pairs += combinations(arms, 2) if len(arms) <= PAIRS_UP_TO else [(arms[0], arm) for arm in arms[1:]]
     comparisons = []
     for metric in results.task.metric_names:
         for b, a in pairs:

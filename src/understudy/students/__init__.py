@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +57,8 @@ def settings_model(kind: str) -> type[Settings]:
     Raises:
         SettingsError: there is no such kind; the known ones are listed.
     """
-    if kind not in KINDS:
-        raise SettingsError(f"student.kind: there is no student {kind!r}. {did_you_mean(kind, list(KINDS))}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise SettingsError(f"student.kind: there is no student {kind!r}. {did_you_mean(str(kind), list(KINDS))}")
     return KINDS[kind]
 
 
@@ -125,7 +126,16 @@ def prepare(settings: Settings, task: Task) -> str:
     for package in ("torch", "transformers", "sklearn", "safetensors"):
         if find_spec(package) is None:
             raise MissingPackage(f"a student needs {package}: pip install 'understudy[train]'")
+    _loads(settings.base, settings.revision)
     return identity(settings.base, settings.revision)
+
+
+@lru_cache
+def _loads(base: str, revision: str | None) -> None:
+    """Load the base once: its config and the names of its files do not show whether it is whole."""
+    from understudy.students.network import from_base
+
+    from_base(base, revision, ("a", "b"), True, 16)
 
 
 def _classifier() -> ModuleType:

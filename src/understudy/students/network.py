@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -113,7 +114,7 @@ def from_base(
             encoder = AutoModel.from_pretrained(
                 source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, **where
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(f"student.base: {base!r} cannot be loaded: {first}") from error
     if tokenizer.pad_token_id is None:

@@ -12,12 +12,13 @@ from understudy.teachers.budget import Budget, Spending, usual_prompt_tokens
 from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
 from understudy.teachers.rehearsal import Estimate
-from understudy.teachers.request import Backend, Message, Refused, Reply, Request, TryAgain
+from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
 from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
 from understudy.teachers.teacher import Teacher, backend_of, open_teacher
 from understudy.teachers.usage import Usage
 
 __all__ = [
+    "PASSING",
     "Backend",
     "Budget",
     "Entry",

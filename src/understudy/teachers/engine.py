@@ -221,6 +221,8 @@ class Engine:
         try:
             reply = await lane.backend.complete(request, job.asker.example)
             reply = priced(replace(reply, attempts=job.attempts), call.price)
+            if not lane.backend.costs:
+                reply = replace(reply, usd=0.0)
             spent = spending_of(reply, most)
             return reply
         except TryAgain as fault:

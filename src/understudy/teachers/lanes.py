@@ -95,7 +95,11 @@ def given_up(fault: TryAgain, attempts: int) -> Exception:
             f"the teacher stopped answering ({fault.detail}) and did not come back in {attempts} attempts; "
             "every reply is kept: see to the endpoint and run the same command to go on"
         )
-    return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}")
+    all_failed = TeacherError(
+        f"the teacher failed every one of its first requests, {attempts} times each ({fault.detail}); every reply is "
+        "kept: see to the endpoint and run the same command to go on"
+    )
+    return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}", if_all=all_failed)
 
 
 def _put_off(fault: TryAgain, name: str, for_s: float) -> str:

@@ -133,6 +133,10 @@ class Refused(Exception):
         self.if_all = if_all
 
 
+PASSING = frozenset({"connection_lost", "malformed_reply", "overloaded", "server_error", "timed_out", "unreachable"})
+"""Reasons of dropped rows that may pass: a later run asks for those rows again."""
+
+
 class TryAgain(Exception):
     """An attempt failed in a way that may pass.
 

@@ -103,11 +103,17 @@ class Workspace:
         content = running.hexdigest()
         path = self.folder / "test.json"
         if path.exists() and any(self.folder.glob("arms/*/seed-*/scores.json")):
-            fixed = orjson.loads(path.read_bytes())
-            if fixed["digest"] != content:
+            try:
+                fixed = orjson.loads(path.read_bytes())
+                was, count = fixed["digest"], fixed["rows"]
+            except (orjson.JSONDecodeError, KeyError, TypeError):
                 raise WorkspaceError(
-                    f"the test split has changed: {str(self.folder)!r} was made with {fixed['rows']} test rows "
-                    f"(digest {fixed['digest'][:8]}), the study now has {len(rows)} (digest {content[:8]}), so scores "
+                    f"{path} does not say which test split was used; give this run another folder"
+                ) from None
+            if was != content:
+                raise WorkspaceError(
+                    f"the test split has changed: {str(self.folder)!r} was made with {count} test rows "
+                    f"(digest {was[:8]}), the study now has {len(rows)} (digest {content[:8]}), so scores "
                     "could not be compared; put the old split back, or give the study another name or --folder"
                 )
         else:
@@ -122,6 +128,7 @@ class Workspace:
         *,
         incoming: Rows | None = None,
         about: Callable[[], Mapping[str, Any]] = dict,
+        passing: frozenset[str] = frozenset(),
     ) -> Rows:
         """The rows of the step with this key: read where it is done, made where it is not.
 
@@ -130,6 +137,7 @@ class Workspace:
         Args:
             key: hash of everything that the rows depend on.
             about: called when the rows are written; what it returns stands in the manifest.
+            passing: reasons of dropped rows that may pass; a step that has some is made anew by a later run.
         """
         with self._guard:
             if mine := key not in self._made:
@@ -137,7 +145,7 @@ class Workspace:
         future = self._made[key]
         if mine:
             try:
-                future.set_result(self._step(key, name, make, incoming, about))
+                future.set_result(self._step(key, name, make, incoming, about, passing))
             except BaseException as error:
                 future.set_exception(error)
                 raise
@@ -150,14 +158,15 @@ class Workspace:
         make: Callable[[], Iterable[Row]],
         incoming: Rows | None,
         about: Callable[[], Mapping[str, Any]],
+        passing: frozenset[str],
     ) -> Rows:
         folder = self.folder / "steps" / key
-        if (folder / MANIFEST).exists():
+        if (folder / MANIFEST).exists() and not Rows(folder).is_unfinished:
             return Rows(folder)
         started = time.monotonic()
         self.event("step started", step=name, key=key)
         with disk_errors(folder):
-            rows = write_rows(folder, name, incoming, make(), about)
+            rows = write_rows(folder, name, incoming, make(), about, passing)
         self.event("step done", step=name, key=key, rows=len(rows), seconds=round(time.monotonic() - started, 3))
         return rows
 

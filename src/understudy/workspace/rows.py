@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import orjson
 
@@ -54,8 +55,14 @@ class Rows:
 
     @property
     def key(self) -> str:
-        """The hash of what the step was made of: the folder's name."""
-        return self.folder.name
+        """The hash of what the step was made of, the folder's name; an unfinished step is another one every time."""
+        unfinished = self.manifest.get("unfinished", "")
+        return f"{self.folder.name}-{unfinished}" if unfinished else self.folder.name
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether rows were dropped for a reason that may pass, here or at an earlier step."""
+        return "unfinished" in self.manifest
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -85,7 +92,12 @@ class Rows:
 
 
 def write_rows(
-    folder: Path, name: str, incoming: Rows | None, rows: Iterable[Row], about: Callable[[], Mapping[str, Any]]
+    folder: Path,
+    name: str,
+    incoming: Rows | None,
+    rows: Iterable[Row],
+    about: Callable[[], Mapping[str, Any]],
+    passing: frozenset[str] = frozenset(),
 ) -> Rows:
     """Write what a step yields into ``folder``; it appears whole or not at all.
 
@@ -93,6 +105,7 @@ def write_rows(
     about 100 bytes.
 
     Args:
+        passing: reasons that may pass: a step with rows dropped for one of them is unfinished, and made anew next time.
         incoming: the rows that the step works on; ``None`` for a step that reads a source.
 
     Raises:
@@ -114,6 +127,8 @@ def write_rows(
                 kept.write(_columns(row))
     taken = count.taken(name)
     manifest = dict(about()) | {"name": name, "rows": asdict(taken)}
+    if passing & taken.dropped.keys() or (incoming and incoming.is_unfinished):
+        manifest["unfinished"] = uuid4().hex[:8]
     write_atomically(partial / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     shutil.rmtree(folder, ignore_errors=True)  # one without a manifest is no step
     partial.rename(folder)
