@@ -98,6 +98,14 @@ def test_every_recipe_has_its_page_and_every_setting_stands_on_it():
             assert f"| `{setting['name']}` | {str(setting['default']).lower()} |" in page
 
 
+def test_no_document_waits_for_a_number_and_every_link_leads_somewhere():
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(RESULT|BENCH)[A-Z_0-9]*\b", text), path
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (path.parent / link).exists(), f"{path}: {link}"
+
+
 def test_no_document_or_source_names_a_place_of_one_machine():
     for path in [
         *ROOT.glob("*.md"),
