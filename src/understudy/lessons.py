@@ -112,8 +112,9 @@ class Classroom:
         self.rehearse = rehearse
         self.teachers: dict[str, Teacher] = {}
         self._spending = _Spending(workspace.folder / "spent.json")
-        limits = study.budget.model_dump()
-        self.budget = Budget(**limits, spent=self._spending.read(), note=self._spending.write)
+        limits, spent = study.budget.model_dump(), self._spending.read()
+        self._spending.write(spent)
+        self.budget = Budget(**limits, spent=spent, note=self._spending.write)
         self._stop = threading.Event()
 
     def __enter__(self) -> Classroom:

@@ -109,6 +109,8 @@ def save(
     """Write weights, config, tokenizer and model card into ``folder``."""
     with quiet():
         network.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # written for its owner alone
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(_card(settings, network.labels, trained, card), "utf-8")
 
