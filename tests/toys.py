@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ def write_encoder(folder: Path) -> str:
     return str(folder)
 
 
+def hear_ctrl_c() -> None:
+    """For a process that a test starts: shells start background jobs deaf to it, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Toy:
     """A study in a folder: ``study`` is its values, ``path`` its file, ``runs`` where it runs."""
@@ -142,6 +148,7 @@ class Toy:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hear_ctrl_c,
         )
 
     def call(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import ChatServer
+from toys import hear_ctrl_c
 
 from understudy.teachers import Ledger
 
@@ -32,7 +33,9 @@ def start(tmp_path: Path, server: ChatServer) -> subprocess.Popen[bytes]:
     arguments = [str(tmp_path / "ledger.sqlite3"), server.base_url, str(tmp_path / "out")]
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
-    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], env=environment, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *arguments], env=environment, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c
+    )
 
 
 def wait_for(server: ChatServer, requests: int) -> None:
