@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check types fast bench clean
 
 setup: $(VENV)/.dev
 
@@ -32,7 +32,12 @@ test: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync types fast
+
+types: $(VENV)/.dev
+	$(BIN)/pyright src
+
+fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 bench: $(VENV)/.dev

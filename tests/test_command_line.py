@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from toys import Toy, rows, write_jsonl
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 SECRET = "sk-planted-3f9a8b7c6d5e"
 
 

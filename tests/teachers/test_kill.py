@@ -15,6 +15,8 @@ from toys import hear_ctrl_c
 
 from understudy.teachers import Ledger
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 ROWS = 300
 RUN = """
 import sys

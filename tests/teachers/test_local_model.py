@@ -15,6 +15,8 @@ from understudy.errors import DataError, SettingsError
 from understudy.settings import validate
 from understudy.teachers import Ledger, Reply, TeacherSettings, open_teacher
 
+pytestmark = pytest.mark.slow  # loads PyTorch models
+
 WORDS = ["<pad>", "</s>", "<unk>", "row", ";", "Say", "it", "loudly", ".", *map(str, range(10)), *"abcdefghijklm"]
 
 
