@@ -54,13 +54,14 @@ def write_jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_encoder(folder: Path) -> str:
+def write_encoder(folder: Path, topics: dict[str, list[str]] = WORDS) -> str:
+    """A random BERT of two layers with a tokenizer of whole words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    every = [*special, *FILLER, *(word for words in WORDS.values() for word in words)]
+    every = [*special, *FILLER, *(word for words in topics.values() for word in words)]
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(every)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
     words.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]

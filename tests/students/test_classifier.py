@@ -17,13 +17,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertModel,
-    PreTrainedTokenizerFast,
     pipeline,
 )
 
@@ -49,28 +46,9 @@ TOPICS = TASK.model_copy(update={"kind": "multilabel"})
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random BERT of two layers with a tokenizer of whole words."""
-    folder = tmp_path_factory.mktemp("base")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: i for i, word in enumerate([*special, *FILLER, *chain(*WORDS.values())])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
-    words.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = BertConfig(
-        vocab_size=len(vocabulary),
-        max_position_embeddings=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-    )
-    BertModel(shape).save_pretrained(folder)
-    return str(folder)
+    from toys import write_encoder  # here: a process of its own imports this file without the folder of toys
+
+    return write_encoder(tmp_path_factory.mktemp("base"), WORDS)
 
 
 def message(draw: random.Random, *topics: str) -> str:
