@@ -89,8 +89,7 @@ def assert_no_file_holds_a_secret(folder: Path) -> None:
             content = file.read_bytes()
             assert not any(secret.encode() in content for secret in PLANTED), file
     with Ledger.open(folder / "ledger.sqlite3") as ledger:  # what stands there compressed
-        rows = ledger._read("SELECT key FROM replies")
-        assert clean(*(ledger.get(key) for (key,) in rows))
+        assert clean(*ledger.entries())
 
 
 def test_a_key_in_the_place_of_its_variables_name(monkeypatch: pytest.MonkeyPatch):

@@ -22,6 +22,7 @@ from understudy.teachers.budget import Budget, Spending, most_spending, priced, 
 from understudy.teachers.jobs import Job, Outcome, Slot
 from understudy.teachers.lanes import Endpoint, Lane, given_up
 from understudy.teachers.ledger import Ledger
+from understudy.teachers.ledger_file import Write
 from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
 from understudy.teachers.settings import TeacherSettings
 
@@ -65,6 +66,7 @@ class Engine:
         self._ledger = ledger
         self._in_flight: dict[str, Job] = {}
         self._lock = threading.Lock()  # guards _in_flight and the slots of its jobs
+        self._uncommitted: list[tuple[Write, asyncio.Future[Reply]]] = []
         self._settled = asyncio.Event()  # some budget may have room again
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
@@ -245,20 +247,24 @@ class Engine:
         """Wait until the reply is durable; the ledger's own, where another process was first."""
         durable: asyncio.Future[Reply] = self._loop.create_future()
         request, price = job.asker.request, job.asker.call.price
-        self._ledger.enqueue(job.content, request.teacher, reply, price, token=durable, committed=self._committed)
+        self._uncommitted.append((Write(job.key, job.content, request.teacher, reply, price), durable))
+        if len(self._uncommitted) == 1:
+            self._loop.call_soon(self._commit)  # with all that came in the same turn of the loop
         return await durable
 
-    def _committed(self, pairs: list[tuple[asyncio.Future[Reply], Reply]], error: Exception | None) -> None:
-        """In the ledger's thread: wake the loop once for a whole commit."""
+    def _commit(self) -> None:
+        group, self._uncommitted = self._uncommitted, []
+        durable = [future for _, future in group]
+        try:
+            stored = self._ledger.commit([write for write, _ in group])
+        except Exception as error:
+            return _resolve(durable, [], error)
 
-        def resolve() -> None:
-            for durable, stored in pairs:
-                if durable.done():  # cancelled
-                    continue
-                durable.set_exception(error) if error else durable.set_result(stored)
+        def tell(error: Exception | None) -> None:  # in the ledger's thread: wakes the loop once for a group
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+                self._loop.call_soon_threadsafe(_resolve, durable, stored, error)
 
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-            self._loop.call_soon_threadsafe(resolve)
+        self._ledger.when_durable(tell)
 
     def _is_wanted(self, job: Job) -> bool:
         with self._lock:
@@ -289,6 +295,13 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await lane.backend.aclose()
+
+
+def _resolve(durable: Sequence[asyncio.Future[Reply]], stored: Sequence[Reply], error: Exception | None) -> None:
+    for place, future in enumerate(durable):
+        if future.done():  # cancelled
+            continue
+        future.set_exception(error) if error else future.set_result(stored[place])
 
 
 def _closed() -> TeacherError:

@@ -1,8 +1,8 @@
 """The ledger: every reply of every teacher, durable before anyone sees it.
 
-One SQLite file in write-ahead mode that studies share and several processes may use at once. One thread writes: it
-takes all replies that wait, commits them in one transaction and tells each asker. ``synchronous=FULL`` makes a commit
-outlive a power cut; the group makes that affordable.
+One SQLite file in write-ahead mode that studies share and several processes may use at once. Replies are committed in
+groups; who commits does not wait for the disk, because a thread syncs the log and tells when all that was committed
+until then outlives a power cut. What one sync costs is shared by every group that came meanwhile.
 """
 
 from __future__ import annotations
@@ -11,31 +11,38 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from understudy.errors import WorkspaceError
 from understudy.teachers.ledger_file import (
     REPLY_COLUMNS,
-    Committed,
+    Failure,
     Write,
     commit,
     connect,
     explain,
+    key_bytes,
+    key_text,
     prepare,
     reply_of,
     unpack,
 )
-from understudy.teachers.request import Reply, Request
+from understudy.teachers.request import Reply, Request, key_of
 from understudy.teachers.settings import Price
+from understudy.workspace.files import sync
 
-_GROUP = 1024  # most replies in one transaction
+_GROUP = 1000  # replies in one transaction where many come at once
+
+Durable: TypeAlias = Callable[[Exception | None], None]
+"""Called in the ledger's thread when everything committed before outlives a power cut, or with why it may not."""
 
 
 def ledger_path() -> Path:
@@ -71,6 +78,8 @@ class LedgerInfo:
     replies: int
     recorded: int
     usd: float
+    failures: int  # attempts that brought nothing and may have been billed
+    failures_usd: float  # the most that they can have cost
     teachers: dict[str, int]  # replies a teacher
 
 
@@ -80,12 +89,12 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reader = connect(path)
-        self._writer = connect(path)
-        self._reading = threading.Lock()
-        self._closing = threading.Lock()
-        self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._writer = connect(path, is_synced=False)
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        self._log = _open_log(path, self._writer)
+        self._waiting: SimpleQueue[Durable | None] = SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._write_all, name="understudy-ledger", daemon=True)
+        self._thread = threading.Thread(target=self._sync_all, name="understudy-ledger", daemon=True)
         self._thread.start()
 
     @classmethod
@@ -106,29 +115,24 @@ class Ledger:
 
     def get(self, key: str) -> Entry | None:
         """The reply under ``key`` with its request; ``None`` where there is none."""
-        sql = f"SELECT {REPLY_COLUMNS}, request, price, created FROM replies WHERE key = ?"
-        rows = self._read(sql, (key,))
-        if not rows:
-            return None
-        *reply, request, price, created = rows[0]
-        content = orjson.loads(unpack(request, reply[1] & 1))
-        return Entry(
-            key=key,
-            request=Request(**content),
-            reply=reply_of(reply),
-            price=Price.model_validate_json(price) if price else None,
-            created=created,
-        )
+        rows = self._read(f"SELECT {_ENTRY_COLUMNS} FROM replies WHERE key = ?", (key_bytes(key),))
+        return _entry(rows[0]) if rows else None
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are there, by key."""
         found: dict[str, Reply] = {}
         for start in range(0, len(keys), 500):  # SQLite binds at least 999 values
-            some = keys[start : start + 500]
+            some = [key_bytes(key) for key in keys[start : start + 500]]
             sql = f"SELECT {REPLY_COLUMNS}, key FROM replies WHERE key IN ({','.join('?' * len(some))})"
             for *reply, key in self._read(sql, some):
-                found[key] = reply_of(reply)
+                found[key_text(key)] = reply_of(reply)
         return found
+
+    def entries(self) -> Iterator[Entry]:
+        """Every reply with its request, in the order in which they were stored."""
+        with closing(connect(self.path)) as connection:  # the reader is for short questions
+            for row in connection.execute(f"SELECT {_ENTRY_COLUMNS} FROM replies ORDER BY rowid"):
+                yield _entry(row)
 
     def put(self, request: Request, reply: Reply, price: Price | None = None) -> Reply:
         """Store one reply and wait until it is durable.
@@ -136,46 +140,99 @@ class Ledger:
         Returns:
             The reply that the ledger now holds: an earlier one to the same request stays.
         """
-        done = threading.Event()
-        outcome: list[Any] = []
+        content = request.content()
+        (stored,) = self.commit([Write(key_of(content), content, request.teacher, reply, price)])
+        self._wait_until_durable()
+        return stored
 
-        def committed(stored: list[tuple[Any, Reply]], error: Exception | None) -> None:
-            outcome.append(error or stored[0][1])
-            done.set()
+    def add(self, entries: Iterable[Entry]) -> int:
+        """Store replies of elsewhere and wait until they are durable; earlier replies to the same requests stay.
 
-        self.enqueue(request.content(), request.teacher, reply, price, token=None, committed=committed)
-        done.wait()
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
+        Returns:
+            How many were new.
+        """
+        entries, new = iter(entries), 0
+        while group := list(islice(entries, _GROUP)):
+            writes = []
+            for entry in group:
+                content = entry.request.content()
+                write = Write(key_of(content), content, entry.request.teacher, entry.reply, entry.price, entry.created)
+                writes.append(write)
+            known = self.get_many([write.key for write in writes])
+            new += len({write.key for write in writes} - known.keys())
+            self.commit(writes)
+        self._wait_until_durable()
+        return new
 
-    def enqueue(
-        self, content: bytes, teacher: str, reply: Reply, price: Price | None, *, token: Any, committed: Committed
-    ) -> None:
-        """Hand one reply to the writer; ``committed`` is called with ``token`` when it is durable."""
-        with self._closing:  # nothing may come behind the None that ends the writer
-            if self._closed:
-                raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
-            self._queue.put(Write(content, teacher, reply, price, token, committed))
+    def commit(self, writes: Sequence[Write], failures: Sequence[Failure] = ()) -> list[Reply]:
+        """Store a group of replies; they are there at once for all who read, and durable after ``when_durable``.
+
+        Returns:
+            The replies that the ledger now holds, one for each that came: an earlier one to the same request stays.
+        """
+        try:
+            with self._writing:
+                if self._closed:
+                    raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
+                return commit(self._writer, writes, failures)
+        except (sqlite3.Error, OSError) as error:
+            raise explain(error, self.path) from None
+
+    def when_durable(self, tell: Durable) -> None:
+        """Have ``tell`` called when all that was committed before this call outlives a power cut."""
+        with self._writing:  # nothing may come behind the None that ends the thread
+            if not self._closed:
+                self._waiting.put(tell)
+                return
+        tell(None)  # closing has synced everything
+
+    def prune(self, *, before: float | None = None, teacher: str | None = None) -> int:
+        """Forget replies, and failed attempts, of before a time (seconds since 1970), of one teacher, or both.
+
+        Returns:
+            How many replies are gone. What asks for them again pays for them again.
+        """
+        where = "created < ? AND (? IS NULL OR teacher = ?)"
+        values = (float("inf") if before is None else before, teacher, teacher)
+        try:
+            with self._writing:
+                gone = self._writer.execute(f"DELETE FROM replies WHERE {where}", values).rowcount
+                self._writer.execute(f"DELETE FROM failures WHERE {where}", values)
+                self._writer.execute("VACUUM")
+        except (sqlite3.Error, OSError) as error:
+            raise explain(error, self.path) from None
+        self._wait_until_durable()
+        return gone
 
     def info(self) -> LedgerInfo:
         """How much there is, and from whom."""
         ((replies, recorded, usd),) = self._read("SELECT count(*), sum(recorded), sum(usd) FROM replies")
+        ((failures, failures_usd),) = self._read("SELECT count(*), sum(usd) FROM failures")
         teachers = self._read("SELECT teacher, count(*) FROM replies GROUP BY teacher ORDER BY 2 DESC, 1")
         size = sum(p.stat().st_size for p in self.path.parent.glob(self.path.name + "*"))
-        return LedgerInfo(str(self.path), size, replies, recorded or 0, usd or 0.0, dict(teachers))
+        return LedgerInfo(
+            path=str(self.path),
+            bytes=size,
+            replies=replies,
+            recorded=recorded or 0,
+            usd=usd or 0.0,
+            failures=failures,
+            failures_usd=failures_usd or 0.0,
+            teachers=dict(teachers),
+        )
 
     def close(self) -> None:
-        """Write what waits and close the file. Closing twice does no harm."""
-        with self._closing:
+        """Sync what was committed and close the file. Closing twice does no harm."""
+        with self._writing:
             if self._closed:
                 return
             self._closed = True
-            self._queue.put(None)
+            self._waiting.put(None)
         self._thread.join()
         with self._reading:
             self._reader.close()
         self._writer.close()
+        os.close(self._log)
 
     def __enter__(self) -> Ledger:
         return self
@@ -190,27 +247,55 @@ class Ledger:
         except sqlite3.Error as error:
             raise explain(error, self.path) from None
 
-    def _write_all(self) -> None:
+    def _wait_until_durable(self) -> None:
+        done = threading.Event()
+        outcome: list[Exception | None] = []
+
+        def tell(error: Exception | None) -> None:
+            outcome.append(error)
+            done.set()
+
+        self.when_durable(tell)
+        done.wait()
+        if outcome[0]:
+            raise outcome[0]
+
+    def _sync_all(self) -> None:
         is_open = True
         while is_open:
-            group = [self._queue.get()]
+            waiting = [self._waiting.get()]
             with suppress(Empty):
-                while group[-1] is not None and len(group) < _GROUP:
-                    group.append(self._queue.get_nowait())
-            is_open = group[-1] is not None
-            self._write([write for write in group if write is not None])
+                while waiting[-1] is not None:
+                    waiting.append(self._waiting.get_nowait())
+            is_open = waiting[-1] is not None
+            error: Exception | None = None
+            try:
+                _sync(self._log)
+            except OSError as raised:
+                error = explain(raised, self.path)
+            for tell in waiting:
+                if tell is not None:
+                    tell(error)
 
-    def _write(self, group: list[Write]) -> None:
-        if not group:
-            return
-        stored: dict[Committed, list[tuple[Any, Reply]]] = {}
-        error: Exception | None = None
-        try:
-            replies = commit(self._writer, group)
-        except Exception as raised:  # whatever it is, those who wait must hear of it
-            replies = [write.reply for write in group]
-            error = explain(raised, self.path) if isinstance(raised, (sqlite3.Error, OSError)) else raised
-        for write, reply in zip(group, replies, strict=True):
-            stored.setdefault(write.committed, []).append((write.token, reply))
-        for committed, pairs in stored.items():
-            committed(pairs, error)
+
+_sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+_ENTRY_COLUMNS = f"{REPLY_COLUMNS}, key, request, price, created"
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    *reply, key, request, price, created = row
+    return Entry(
+        key=key_text(key),
+        request=Request(**orjson.loads(unpack(request, reply[2] & 1))),
+        reply=reply_of(reply),
+        price=Price.model_validate_json(price) if price else None,
+        created=created,
+    )
+
+
+def _open_log(path: Path, connection: sqlite3.Connection) -> int:
+    """The write-ahead log, for syncing; it stays the same file as long as a connection is open."""
+    connection.execute("SELECT 1 FROM replies LIMIT 1").fetchone()  # makes the file
+    log = os.open(path.with_name(path.name + "-wal"), os.O_RDWR)
+    sync(path.parent)  # the name of a new file must outlive a power cut too
+    return log

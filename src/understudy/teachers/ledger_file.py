@@ -1,4 +1,4 @@
-"""The ledger's file: its table, how a reply becomes a row of it and back, and what SQLite's errors mean."""
+"""The ledger's file: its tables, how a reply becomes a row of it and back, and what SQLite's errors mean."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import errno
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import OutOfSpace, WorkspaceError
-from understudy.teachers.request import Reply, key_of
+from understudy.teachers.request import KEY_TAG, Reply
 from understudy.teachers.settings import Price
 
-VERSION = 1
-_LONG = 512  # bytes from which compressing a text pays
+VERSION = 2
+_LONG = 1024  # bytes from which compressing a text pays: about 17 us for 60 % of them
 _BUSY_S = 60.0
+_CHECKPOINT_PAGES = 4000  # 16 MB of log between two checkpoints: each costs two syncs and holds up who writes
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE replies (
-    key TEXT PRIMARY KEY,         -- digest of the request's content
+    key BLOB PRIMARY KEY,         -- digest of the request's content, 16 bytes
     teacher TEXT NOT NULL,        -- who answered, as in the request
     request BLOB NOT NULL,        -- canonical JSON; zlib where long
-    text BLOB NOT NULL,           -- UTF-8; zlib where long, then marked in `packed`
-    packed INTEGER NOT NULL,      -- 1: request is zlib, 2: text is zlib
+    text BLOB NOT NULL,           -- UTF-8; zlib where long
+    raw BLOB NOT NULL,            -- what else the endpoint sent, JSON; zlib where long
+    packed INTEGER NOT NULL,      -- what is zlib: 1 the request, 2 the text, 4 raw
     finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER,
     completion_tokens INTEGER,
@@ -38,41 +41,60 @@ CREATE TABLE replies (
     price TEXT,                   -- JSON, as it was when the reply was paid
     created REAL NOT NULL         -- seconds since 1970
 )
-"""
-REPLY_COLUMNS = (
-    "text, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded"
+""",
+    """
+CREATE TABLE failures (           -- attempts that brought nothing and may have been billed
+    key BLOB NOT NULL,            -- of the request
+    teacher TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    usd REAL,                     -- the most that it can have cost
+    created REAL NOT NULL
 )
-
-
-Committed = Callable[[list[tuple[Any, Reply]], Exception | None], None]
-"""Called in the writer's thread once a commit with ``(token, stored reply)`` pairs, or with the error of all."""
+""",
+)
+REPLY_COLUMNS = (
+    "text, raw, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded"
+)
+_INSERT = f"INSERT INTO replies VALUES ({','.join('?' * 16)}) ON CONFLICT (key) DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One reply on its way into the file, and who is to be told."""
+    """One reply on its way into the file."""
 
+    key: str
     content: bytes  # the request's
     teacher: str
     reply: Reply
-    price: Price | None
-    token: Any
-    committed: Committed
+    price: Price | None = None
+    created: float | None = None  # seconds since 1970; now
 
 
-def commit(connection: sqlite3.Connection, group: list[Write]) -> list[Reply]:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One attempt that brought nothing and may have been billed."""
+
+    key: str
+    teacher: str
+    reason: str
+    detail: str
+    usd: float | None  # the most that it can have cost
+
+
+def commit(connection: sqlite3.Connection, writes: Sequence[Write], failures: Sequence[Failure] = ()) -> list[Reply]:
     """Store a group in one transaction; where a key was there before, the reply that is there."""
-    rows = [_row(write) for write in group]
-    insert = f"INSERT INTO replies VALUES ({','.join('?' * len(rows[0]))}) ON CONFLICT (key) DO NOTHING"
-    replies = []
+    now = time.time()
+    rows = [_row(write, now) for write in writes]
+    replies = [write.reply for write in writes]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for row, write in zip(rows, group, strict=True):
-            if connection.execute(insert, row).rowcount == 1:
-                replies.append(write.reply)
-            else:
-                earlier = connection.execute(f"SELECT {REPLY_COLUMNS} FROM replies WHERE key = ?", (row[0],))
-                replies.append(reply_of(earlier.fetchone()))
+        if connection.executemany(_INSERT, rows).rowcount != len(rows):
+            replies = [_stored(connection, row[0]) for row in rows]
+        connection.executemany(
+            "INSERT INTO failures VALUES (?,?,?,?,?,?)",
+            [(key_bytes(f.key), f.teacher, f.reason, f.detail, f.usd, now) for f in failures],
+        )
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
@@ -81,16 +103,22 @@ def commit(connection: sqlite3.Connection, group: list[Write]) -> list[Reply]:
     return replies
 
 
-def _row(write: Write) -> tuple[Any, ...]:
+def _stored(connection: sqlite3.Connection, key: bytes) -> Reply:
+    return reply_of(connection.execute(f"SELECT {REPLY_COLUMNS} FROM replies WHERE key = ?", (key,)).fetchone())
+
+
+def _row(write: Write, now: float) -> tuple[Any, ...]:
     reply = write.reply
     request, request_packed = _pack(write.content)
     text, text_packed = _pack(reply.text.encode())
+    raw, raw_packed = _pack(reply.raw)
     return (
-        key_of(write.content),
+        key_bytes(write.key),
         write.teacher,
         request,
         text,
-        request_packed + 2 * text_packed,
+        raw,
+        request_packed + 2 * text_packed + 4 * raw_packed,
         reply.finish_reason,
         reply.prompt_tokens,
         reply.completion_tokens,
@@ -100,8 +128,24 @@ def _row(write: Write) -> tuple[Any, ...]:
         reply.attempts,
         reply.recorded,
         write.price.model_dump_json() if write.price else None,
-        time.time(),
+        write.created or now,
     )
+
+
+def key_bytes(key: str) -> bytes:
+    """A key as the file holds it; what is no key is nowhere in it.
+
+    In bytes, because an index over them costs a commit two thirds of what one over the text would.
+    """
+    try:
+        return bytes.fromhex(key.removeprefix(KEY_TAG))
+    except ValueError:
+        return b""
+
+
+def key_text(key: bytes) -> str:
+    """What ``key_bytes`` was given."""
+    return KEY_TAG + key.hex()
 
 
 def _pack(raw: bytes) -> tuple[bytes, int]:
@@ -115,29 +159,34 @@ def unpack(raw: bytes, is_packed: int) -> bytes:
 
 def reply_of(row: Sequence[Any]) -> Reply:
     """The reply in a row of REPLY_COLUMNS."""
-    text, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded = row
+    text, raw, packed, finish_reason, prompt, completion, usd, model, latency_s, attempts, recorded = row
     return Reply(
-        text=unpack(text, packed & 2).decode(),
-        finish_reason=finish_reason,
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        usd=usd,
-        model=model,
-        latency_s=latency_s,
-        attempts=attempts,
-        recorded=bool(recorded),
+        unpack(text, packed & 2).decode(),
+        finish_reason,
+        prompt,
+        completion,
+        usd,
+        model,
+        latency_s,
+        attempts,
+        bool(recorded),
+        unpack(raw, packed & 4),
     )
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection whose commits outlive a power cut; any thread may use it, one at a time."""
+def connect(path: Path, *, is_synced: bool = True) -> sqlite3.Connection:
+    """A connection that any thread may use, one at a time.
+
+    Its commits outlive a power cut, or with ``is_synced=False`` only once somebody has synced the log.
+    """
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     return connection
 
 
 def prepare(path: Path) -> None:
-    """Make the table where there is none; two processes may try at once."""
+    """Make the tables where there are none; two processes may try at once."""
     with closing(connect(path)) as connection:
         give_up = time.monotonic() + _BUSY_S
         while True:
@@ -150,13 +199,14 @@ def prepare(path: Path) -> None:
                 time.sleep(0.01)
         connection.execute("BEGIN IMMEDIATE")
         ((version,),) = connection.execute("PRAGMA user_version")
-        if version > VERSION:
+        if version not in (0, VERSION):
             raise WorkspaceError(
-                f"the ledger {str(path)!r} is of version {version}, this program knows {VERSION}; "
-                "update understudy, or set UNDERSTUDY_CACHE_DIR to another folder"
+                f"the ledger {str(path)!r} is of version {version}, this program knows {VERSION}; use the version of "
+                "understudy that wrote it, or set UNDERSTUDY_CACHE_DIR to another folder"
             )
         if version == 0:
-            connection.execute(_SCHEMA)
+            for table in _SCHEMA:
+                connection.execute(table)
             connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
 

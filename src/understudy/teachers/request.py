@@ -55,9 +55,12 @@ class Request:
         return key_of(self.content())
 
 
+KEY_TAG = "b2:"  # leaves room for another digest
+
+
 def key_of(content: bytes) -> str:
-    """``b2:`` and 32 hexadecimal digits of BLAKE2b; the tag leaves room for another digest."""
-    return "b2:" + hashlib.blake2b(content, digest_size=16).hexdigest()
+    """``b2:`` and 32 hexadecimal digits of BLAKE2b."""
+    return KEY_TAG + hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Reply:
     latency_s: float = 0.0  # of the attempt that succeeded
     attempts: int = 1
     recorded: bool = False  # an answer to a prompt that was not ours
+    raw: bytes = b""  # what else the endpoint sent, as JSON: reasoning, log-probabilities, its name for the answer
 
 
 class Backend(Protocol):
