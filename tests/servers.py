@@ -23,7 +23,8 @@ class ChatServer:
     ``answer`` is a fixed text or a function of the messages. ``faults`` are the statuses of the first requests, one
     each; ``fault_headers`` go with them. ``refuse`` maps a word to a status: a request that holds the word in its
     last message always fails so. ``echo_headers`` puts the request's headers and URL into every error body.
-    ``raw`` bodies are sent as they are to the first requests, with status 200.
+    ``raw`` bodies are sent as they are to the first requests, with status 200. It answers ``n`` times where that is
+    asked, and with the least that a schema allows where the answer is no JSON; both can be switched off.
     """
 
     answer: Answer = "yes"
@@ -38,6 +39,13 @@ class ChatServer:
     refuse: Mapping[str, int] = field(default_factory=dict)
     raw: list[bytes] = field(default_factory=list)
     echo_headers: bool = False
+    ignores_n: bool = False
+    refuses_n: bool = False  # with 400
+    ignores_schema: bool = False
+    refuses_schema: bool = False  # with 500
+    logprobs: bool = False  # sent where they are asked for
+    usage: bool = True
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -114,17 +122,28 @@ class ChatServer:
         for word, status in self.refuse.items():
             if word in body["messages"][-1]["content"]:
                 return self._fault(status, request, {})
+        if self.refuses_n and "n" in body:
+            return self._fault(400, request, {})
+        if self.refuses_schema and "response_format" in body:
+            return self._fault(500, request, {})
         if self.raw:
             return web.Response(body=self.raw.pop(0), content_type="application/json")
-        return web.json_response(self._completion(body))
+        return web.json_response(self._completion(body), headers=dict(self.answer_headers))
 
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        choices = [self._choice(body, index) for index in range(1 if self.ignores_n else body.get("n", 1))]
+        usage = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens * len(choices)}
+        return {"model": self.model or body["model"], "choices": choices} | ({"usage": usage} if self.usage else {})
+
+    def _choice(self, body: dict[str, Any], index: int) -> dict[str, Any]:
         text = self.answer if isinstance(self.answer, str) else self.answer(body["messages"])
-        return {
-            "model": self.model or body["model"],
-            "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": self.finish_reason}],
-            "usage": {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens},
-        }
+        if "response_format" in body and not self.ignores_schema and not is_json(text):
+            text = orjson.dumps(least(body["response_format"]["json_schema"]["schema"])).decode()
+        message = {"role": "assistant", "content": text}
+        choice = {"index": index, "message": message, "finish_reason": self.finish_reason}
+        if self.logprobs and body.get("logprobs"):
+            choice["logprobs"] = {"content": [{"token": text, "logprob": -0.1, "top_logprobs": []}]}
+        return choice
 
     def _fault(self, status: int, request: web.Request, headers: Mapping[str, str]) -> web.Response:
         message = f"made to fail with {status}"
@@ -132,3 +151,19 @@ class ChatServer:
             message += f" for {request.url} with {dict(request.headers)}"
         body = self.fault_body or {"error": {"message": message}}
         return web.json_response(body, status=status, headers=dict(headers))
+
+
+def is_json(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def least(schema: Mapping[str, Any]) -> Any:
+    """The least value that a plain schema allows."""
+    if "enum" in schema or "const" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: least(part) for name, part in schema["properties"].items()}
+    return {"string": "", "integer": 0, "number": 0, "boolean": False, "array": []}[schema["type"]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from understudy.cassettes import export_cassette, export_requests, import_cassette
     from understudy.errors import ParseError, UnderstudyError
     from understudy.evaluation import evaluate
     from understudy.prompts import Prompt
@@ -49,6 +50,9 @@ _HOMES = {
     "estimate": "rehearsal",
     "evaluate": "evaluation",
     "explain": "provenance",
+    "export_cassette": "cassettes",
+    "export_requests": "cassettes",
+    "import_cassette": "cassettes",
     "load": "sources",
     "load_model": "students",
     "load_study": "study_file",
@@ -80,6 +84,9 @@ __all__ = [
     "estimate",
     "evaluate",
     "explain",
+    "export_cassette",
+    "export_requests",
+    "import_cassette",
     "load",
     "load_model",
     "load_study",

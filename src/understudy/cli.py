@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.errors import DataError, UnderstudyError
+from understudy.errors import DataError, SettingsError, UnderstudyError
+from understudy.ledger_commands import cassette_app, ledger_app
 
 app = typer.Typer(
     name="understudy",
@@ -20,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(cassette_app, name="cassette")
 
 INTERRUPTED = 130
 
@@ -39,6 +43,9 @@ def run(
     dry_run: Annotated[
         int | None, typer.Option(min=1, help="Print this many rendered prompts of each step and spend nothing.")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no teacher: every reply must be in the ledger.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a study; the same command goes on where a stopped one left off."""
@@ -52,7 +59,7 @@ def run(
     from understudy.spine import run, run_folder
 
     with _watching() as watch:
-        report = run(study, folder=folder, changes=changes, limit=limit, watch=watch)
+        report = run(study, folder=folder, changes=changes, limit=limit, offline=offline, watch=watch)
     _print_report(report, folder or run_folder(report["study"]["name"], limit), json)
 
 
@@ -129,12 +136,17 @@ def recipes(json: Json = False) -> None:
 @app.command()
 def doctor(
     study: Annotated[Path | None, typer.Argument(help="A study file, to check its teacher and data too.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask its teacher up to four tiny questions: what can the endpoint do?")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check what is installed, reachable and missing."""
     from understudy.doctor import examine
 
-    checks = examine(study)
+    if probe and study is None:
+        raise SettingsError("--probe asks the teacher of a study; name the study file")
+    checks = examine(study, probe=probe)
     if json:
         _out(_dumps(checks))
     else:

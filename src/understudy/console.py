@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
+from understudy.progress import Asking
+
 SECONDS_BETWEEN_LINES = 5.0
+_SHORT_S = 2.0  # a step that is done sooner is not worth a line
 
 
 def watch() -> Live | Plain:
@@ -16,31 +21,70 @@ def watch() -> Live | Plain:
     return Live() if sys.stderr.isatty() else Plain()
 
 
-class Plain(AbstractContextManager["Plain"]):
-    """Lines without a terminal: the first word of a step after a few seconds, then one every few seconds."""
+@dataclass(slots=True)
+class _Step:
+    """One step under way."""
+
+    done: int
+    total: int | None
+    asking: Callable[[], Asking] | None
+    started: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+
+    def said(self) -> str:
+        elapsed_s = time.monotonic() - self.started
+        rows = f"{self.done:,}" if self.total in (None, self.done) else f"{self.done:,} of {self.total:,}"
+        return ", ".join([rows, *(_said(self.asking(), elapsed_s) if self.asking else ()), f"{elapsed_s:.0f} s"])
+
+
+class _Steps:
+    """The steps under way, by name."""
 
     def __init__(self) -> None:
-        self._started: dict[str, float] = {}
-        self._told: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self.open: dict[str, _Step] = {}
+        self.lock = threading.Lock()
 
-    def __exit__(self, *_: object) -> None: ...
+    def put(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None) -> _Step:
+        """Note how far a step is; with ``done`` = ``total`` it is not under way any more."""
+        step = self.open.setdefault(name, _Step(done, total, asking))
+        step.done, step.total = done, total
+        if done == total:
+            del self.open[name]
+        return step
+
+
+class Plain(AbstractContextManager["Plain"]):
+    """Lines without a terminal: for each step one every few seconds, and one at its end if it took that long."""
+
+    def __init__(self) -> None:
+        self._steps = _Steps()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+
+    def __enter__(self) -> Plain:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def step(self, name: str, done: int, total: int | None) -> None:
-        now = time.monotonic()
-        with self._lock:
-            started = self._started.setdefault(name, now)
-            long = now - started > 2
-            due = (done == total and long) or now - self._told.get(name, started) >= SECONDS_BETWEEN_LINES
-            if due:
-                self._told[name] = now
-            if done == total:
-                self._started.pop(name, None)
-        if due:
-            print(f"{name}: {_amount(done, total)}, {now - started:.0f} s", file=sys.stderr, flush=True)
+    def step(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None = None) -> None:
+        with self._steps.lock:
+            step = self._steps.put(name, done, total, asking)
+        if done == total and time.monotonic() - step.started > _SHORT_S:
+            self.note(f"{name}: {step.said()}")
+
+    def _tell(self) -> None:
+        while not self._is_over.wait(SECONDS_BETWEEN_LINES / 5):
+            now = time.monotonic()
+            with self._steps.lock:
+                due = [(n, s) for n, s in self._steps.open.items() if now - s.told >= SECONDS_BETWEEN_LINES]
+            for name, step in due:
+                step.told = now
+                self.note(f"{name}: {step.said()}")
 
 
 class Live(AbstractContextManager["Live"]):
@@ -48,39 +92,57 @@ class Live(AbstractContextManager["Live"]):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.live import Live as Lines
 
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[amount]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._steps = _Steps()
+        self._console = Console(stderr=True)
+        self._lines = Lines(console=self._console, get_renderable=self._table, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Live:
-        self._progress.start()
+        self._lines.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._lines.stop()
 
     def note(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False)
 
-    def step(self, name: str, done: int, total: int | None) -> None:
-        with self._lock:
-            if done == total:
-                if (task := self._tasks.pop(name, None)) is not None:
-                    self._progress.remove_task(task)
-                return
-            if name not in self._tasks:
-                self._tasks[name] = self._progress.add_task(name, total=total, amount="")
-            self._progress.update(self._tasks[name], completed=done, amount=_amount(done, total))
+    def step(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None = None) -> None:
+        with self._steps.lock:
+            self._steps.put(name, done, total, asking)
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        lines = Table.grid(padding=(0, 1))
+        with self._steps.lock:
+            under_way = list(self._steps.open.items())
+        for name, step in under_way:
+            lines.add_row(Text(name, style="bold"), Text(step.said()))
+        return lines
 
 
-def _amount(done: int, total: int | None) -> str:
-    return f"{done:,}" if total in (None, done) else f"{done:,} of {total:,}"
+def _said(asking: Asking, elapsed_s: float) -> list[str]:
+    """What a person wants to know of a step that asks a teacher."""
+    rate = asking.replies / max(elapsed_s, 0.1)
+    left_s = (asking.expected - asking.replies) / rate if asking.expected and rate else 0.0
+    parts = [
+        f"{asking.replies:,}" + (f" of {asking.expected:,}" if asking.expected else "") + " replies",
+        f"{asking.from_ledger:,} from the ledger" if asking.from_ledger else "",
+        f"{asking.in_flight} in flight of {asking.limit}" if asking.in_flight else "",
+        f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+        f"{asking.tokens:,} tokens" if asking.tokens else "",
+        asking.budget or (f"${asking.spent_usd:,.2f}" if asking.spent_usd else ""),
+        f"about {_time(left_s)} left" if left_s >= 1 else "",
+        f"last fault: {asking.last_fault}" if asking.last_fault else "",
+    ]
+    return [part for part in parts if part]
+
+
+def _time(seconds: float) -> str:
+    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes else f"{seconds:.0f} s"

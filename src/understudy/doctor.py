@@ -28,13 +28,17 @@ class Check:
     needed: bool = False
 
 
-def examine(study: str | Path | None = None) -> list[Check]:
-    """Look at the installation, the ledger, and, for a study, its data and its teacher."""
+def examine(study: str | Path | None = None, *, probe: bool = False) -> list[Check]:
+    """Look at the installation, the ledger, and, for a study, its data and its teacher.
+
+    Args:
+        probe: ask the study's teachers up to four tiny questions each, to see what their endpoints can do.
+    """
     checks = [Check("python", sys.version_info >= (3, 11), sys.version.split()[0], needed=True)]
     for extra, packages in EXTRAS.items():
         checks += [_package(name, extra) for name in packages]
     checks += [_base_model(), _ledger()]
-    return checks + (_study(study) if study else [])
+    return checks + (_study(study, probe) if study else [])
 
 
 def _package(name: str, extra: str) -> Check:
@@ -67,7 +71,7 @@ def _ledger() -> Check:
         return Check("ledger", False, str(error), needed=True)
 
 
-def _study(study: str | Path) -> list[Check]:
+def _study(study: str | Path, probe: bool) -> list[Check]:
     from understudy.sources import validate_source
     from understudy.study_file import load_study
 
@@ -83,7 +87,7 @@ def _study(study: str | Path) -> list[Check]:
         return [Check("study", False, str(error), needed=True)]
     plans = checked.plans()
     for teacher in {plan.teacher.canonical(): plan.teacher for plan in plans if plan.teacher}.values():
-        checks += [Check(what, ok, found, needed=True) for what, ok, found in check(teacher)]
+        checks += [Check(what, ok, found, needed=True) for what, ok, found in check(teacher, ask=probe)]
     for plan in plans:
         try:
             prepare(plan.student, plan.task)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,19 @@ from understudy.settings import Settings
 from understudy.sources import Source, content_hash, labels_in, load, selection
 from understudy.study import Arm, Study, StudyTask
 from understudy.task import Task
-from understudy.teachers import PASSING, Budget, Ledger, Spending, Teacher, TeacherSettings, open_teacher
+from understudy.teachers import (
+    PASSING,
+    Budget,
+    Ledger,
+    Missing,
+    RepliesMissing,
+    Spending,
+    Teacher,
+    TeacherSettings,
+    all_answered,
+    all_missing,
+    open_teacher,
+)
 from understudy.workspace import Rows, Workspace
 
 SECONDS_BETWEEN_WORDS = 0.2
@@ -95,6 +108,8 @@ class Classroom:
 
     Args:
         rehearse: teachers only render and count, and keep so many prompts of each step.
+        offline: nothing is sent; a step that needs a reply which the ledger lacks is looked at to its end, and fails.
+        missing: with ``offline``: told of each such request instead, and the step goes on without its row.
     """
 
     def __init__(
@@ -106,10 +121,12 @@ class Classroom:
         watch: Watch,
         *,
         rehearse: int | None = None,
+        offline: bool = False,
+        missing: Missing | None = None,
     ) -> None:
         self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
         self.test, self.test_digest = TestSplit(test[0]), test[1]
-        self.rehearse = rehearse
+        self.rehearse, self.offline, self.missing = rehearse, offline, missing
         self.teachers: dict[str, Teacher] = {}
         self._spending = _Spending(workspace.folder / "spent.json")
         limits, spent = study.budget.model_dump(), self._spending.read()
@@ -140,13 +157,17 @@ class Classroom:
             futures = [pool.submit(self._chain, arm) for arm in arms]
             try:
                 for future in as_completed(futures):
-                    future.result()
+                    with suppress(RepliesMissing):  # said together, when all arms were looked at
+                        future.result()
             except BaseException:  # the first failure, or Ctrl-C, ends the other arms too
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for teacher in self.teachers.values():
                     teacher.close()
                 raise
+        ends = zip(arms, (future.exception() for future in futures), strict=True)
+        if lacking := [(arm.name, error) for arm, error in ends if error]:
+            raise all_missing(lacking)
         return [future.result() for future in futures]
 
     def _sources(self, arm: Arm) -> tuple[Rows, Rows]:
@@ -190,8 +211,10 @@ class Classroom:
         given = Given(task, cast(Teacher, teacher), train, unlabelled)
 
         def rows() -> Iterator[Row]:
-            made = recipe.make(incoming, given, settings)
-            return self._watched(screen(made, self.test, name), f"{arm.name}: {name}")
+            made = screen(recipe.make(incoming, given, settings), self.test, name)
+            if teacher and teacher.is_offline and not self.missing:
+                made = all_answered(made, teacher, name)
+            return self._watched(made, f"{arm.name}: {name}", teacher)
 
         def about() -> dict[str, object]:
             said: dict[str, object] = {"settings": settings.model_dump(mode="json")}
@@ -210,20 +233,25 @@ class Classroom:
                 budget=self.budget,
                 render_only=self.rehearse is not None,
                 keep=self.rehearse or 0,
+                offline=self.offline,
+                missing=self.missing,
                 say=self.watch.note,
             )
         return self.teachers[key]
 
-    def _watched(self, rows: Iterable[Row], name: str) -> Iterator[Row]:
+    def _watched(self, rows: Iterable[Row], name: str, teacher: Teacher | None = None) -> Iterator[Row]:
+        asking = teacher.asking if teacher and not teacher.renders_only else None
         done, told = 0, time.monotonic()
+        if asking:  # the first row may take long
+            self.watch.step(name, done, None, asking)
         for done, row in enumerate(rows, start=1):
             if self._stop.is_set():
                 raise UnderstudyError("stopped because another arm failed")
             if time.monotonic() - told >= SECONDS_BETWEEN_WORDS:
                 told = time.monotonic()
-                self.watch.step(name, done, None)
+                self.watch.step(name, done, None, asking)
             yield row
-        self.watch.step(name, done, done)
+        self.watch.step(name, done, done, asking)
 
 
 class _Spending:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How far a step is that asks a teacher."""
+
+    replies: int  # so far, of the ledger and of the teacher
+    expected: int | None  # in all
+    from_ledger: int
+    tokens: int  # of all replies, prompts included
+    in_flight: int
+    limit: int  # what may be in flight now
+    spent_usd: float  # by this step, now
+    budget: str  # what is left of it, or nothing
+    last_fault: str
 
 
 class Watch(Protocol):
@@ -12,8 +29,11 @@ class Watch(Protocol):
         """Something worth a line."""
         ...
 
-    def step(self, name: str, done: int, total: int | None) -> None:
-        """``done`` units of ``name``; ``total`` is ``None`` while nobody knows, and equal to ``done`` at the end."""
+    def step(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None = None) -> None:
+        """``done`` units of ``name``; ``total`` is ``None`` while nobody knows, and equal to ``done`` at the end.
+
+        ``asking`` may be called at any time until then, also while no row comes.
+        """
         ...
 
 
@@ -22,4 +42,4 @@ class Silent:
 
     def note(self, text: str) -> None: ...
 
-    def step(self, name: str, done: int, total: int | None) -> None: ...
+    def step(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None = None) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,7 @@ def run(
     folder: str | Path | None = None,
     changes: Sequence[str] = (),
     limit: int | None = None,
+    offline: bool = False,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Run a study, or go on with one that was stopped; what is done is never done again.
@@ -38,6 +40,8 @@ def run(
         folder: the run folder; ``runs/<name>`` by default.
         changes: ``"a.b=value"`` each, on top of the study.
         limit: read at most this many rows of every split, in a run folder of its own.
+        offline: ask no teacher: every reply must be in the ledger, as after the import of a cassette. Recorded replies
+            are read as always.
 
     Returns:
         What stands in ``report.json``.
@@ -54,14 +58,14 @@ def run(
         test = load_test(workspace, limited(checked.task, limit))
         arms = plans_of(checked, limit)
         ledger = stack.enter_context(Ledger.open())
-        classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch))
+        classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch, offline=offline))
         classroom.prepare(arms)
         bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
-        command = _command(study, changes, limit, folder)
+        command = _command(study, changes, limit, folder, offline)
         report = build(_results(checked, command, test[0], graduates, ledger))
         write_reports(workspace.folder, report)
         workspace.event("report written")
@@ -73,13 +77,14 @@ def run_folder(name: str, limit: int | None = None) -> Path:
     return Path("runs") / (f"{name}-limit-{limit}" if limit else name)
 
 
-def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str | Path | None) -> str:
+def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str | Path | None, offline: bool) -> str:
     """What makes the run again on the command line; nothing for a study that is no file."""
     if not isinstance(study, (str, Path)):
         return ""
     words = ["understudy", "run", str(study), *(word for change in changes for word in ("--set", change))]
     words += ["--limit", str(limit)] if limit else []
     words += ["--folder", str(folder)] if folder else []
+    words += ["--offline"] if offline else []
     return without_passwords(shlex.join(words))
 
 
@@ -141,6 +146,7 @@ def _teacher_use(lessons: Lessons) -> TeacherUse:
         prompt_tokens=None if total.uncounted else total.prompt_tokens,
         completion_tokens=None if total.uncounted else total.completion_tokens,
         usd=None if total.unpriced else total.usd,
+        written=total.written,
     )
 
 
@@ -153,12 +159,12 @@ def _trimmed_use(lessons: Lessons, ledger: Ledger) -> TeacherUse:
         prompt_tokens=None if uncounted else sum(reply.prompt_tokens or 0 for reply in replies),
         completion_tokens=None if uncounted else sum(reply.completion_tokens or 0 for reply in replies),
         usd=None if any(reply.usd is None for reply in replies) else sum(reply.usd or 0.0 for reply in replies),
+        written=Counter(reply.model for reply in replies if reply.is_written),
     )
 
 
 def _usage(lessons: Lessons) -> Usage:
-    uses = [use for step in lessons.steps if (use := step.manifest.get("teacher"))]
-    return Usage(**{name: sum(use[name] for use in uses) for name in Usage.__dataclass_fields__})
+    return Usage.total(use for step in lessons.steps if (use := step.manifest.get("teacher")))
 
 
 def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
@@ -168,6 +174,9 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
             f"{', '.join(recorded)}: the teacher's replies were recorded beforehand and matched by the rows' fields, "
             "not by prompt; their tokens are not known and nothing was paid for them here."
         )
+    for writer in sorted({writer for one in graduates for writer in _usage(one.lessons).written}):
+        arms = ", ".join(one.name for one in graduates if writer in _usage(one.lessons).written)
+        yield f"{arms}: replies written by {writer}, outside any endpoint: no token was counted and nothing was paid."
     for one in graduates:
         for step in one.lessons.steps:
             if passing := {r: n for r, n in step.taken.dropped.items() if r in PASSING}:

@@ -22,6 +22,8 @@ STEPS = [
     {"equal"},
     {"graduates"},
     {"spine", "rehearsal", "provenance", "doctor", "console"},
+    {"cassettes"},
+    {"ledger_commands"},
     {"cli"},
 ]
 STEP_OF = {room: height for height, rooms in enumerate(STEPS) for room in rooms}

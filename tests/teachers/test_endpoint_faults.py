@@ -9,8 +9,8 @@ from asking import Live, asked, examples
 from servers import ChatServer
 
 from understudy.errors import SettingsError, TeacherError
-from understudy.teachers import Ledger, lanes, open_teacher
-from understudy.teachers.openai import same_model
+from understudy.teachers import Ledger, open_teacher, pace
+from understudy.teachers.chat import same_model
 
 
 def test_being_told_to_slow_down_delays_and_never_drops(ledger: Ledger, server: ChatServer, live: Live):
@@ -247,7 +247,7 @@ def test_the_first_rows_may_be_refused_for_what_they_are(ledger: Ledger, server:
 
 
 def test_a_pause_is_said_once(ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lanes, "_WORTH_SAYING_S", 0.3)
+    monkeypatch.setattr(pace, "_WORTH_SAYING_S", 0.3)
     said: list[str] = []
     server.faults, server.fault_headers = [429] * 8, {"Retry-After": "0.6"}
     with open_teacher(live(concurrency=8), ledger, say=said.append) as teacher:
@@ -268,7 +268,7 @@ def test_a_pause_beyond_all_patience_is_not_waited(ledger: Ledger, server: ChatS
 def test_nothing_but_overload_ends_the_run(
     ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lanes, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(pace, "_PATIENCE_S", 0.5)
     server.faults, server.fault_headers = [429] * 9999, {"Retry-After": "0.02"}
     with open_teacher(live(concurrency=1), ledger) as teacher, pytest.raises(TeacherError, match="has put us off for"):
         asked(teacher, examples(3))

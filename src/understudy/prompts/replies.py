@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from understudy.errors import ParseError
+from understudy.prompts.loose_json import json_values, short
 from understudy.records import normalise
 
 # Linear in the text: what stands before the word stays on its line, and nothing is matched lazily.
@@ -25,9 +25,9 @@ def read_label(text: str, labels: Sequence[str]) -> str:
         return text.strip()
     found = [label for label in labels if _loose(label) == _loose(text)]
     if not found:
-        raise ParseError("not_a_label", f"{_short(text)} is none of the {len(labels)} labels")
+        raise ParseError("not_a_label", f"{short(text)} is none of the {len(labels)} labels")
     if len(found) > 1:
-        raise ParseError("ambiguous_label", f"{_short(text)} could be any of {', '.join(found)}")
+        raise ParseError("ambiguous_label", f"{short(text)} could be any of {', '.join(found)}")
     return found[0]
 
 
@@ -55,30 +55,27 @@ def split_answer(text: str) -> tuple[str, str]:
     """
     matches = list(_ANSWER.finditer(text))
     if not matches:
-        raise ParseError("no_answer", f"no line starts with 'Answer:' in {_short(text)}")
+        raise ParseError("no_answer", f"no line starts with 'Answer:' in {short(text)}")
     last = matches[-1]
     return text[: last.start()].strip(), last[1].strip().strip(" *_")
 
 
 def read_json_list(text: str) -> list[Any]:
-    """The JSON list in a reply, with or without a code fence and prose around it.
+    """The JSON list in a reply, with or without a code fence and prose around it, read as ``json_values`` reads.
 
     Raises:
-        ParseError: ``not_json``, also where numbers, nesting or broken characters are beyond use; ``not_a_list``.
+        ParseError: ``not_json``, also where numbers, nesting or broken characters are beyond use, where the list breaks
+            off, or where there are several; ``not_a_list``.
     """
     fenced = _FENCE.search(text)
     body = fenced[1] if fenced else text
     start, end = body.find("["), body.rfind("]")
     if start < 0 or end < start:
-        raise ParseError("not_a_list", f"no JSON list in {_short(text)}")
+        raise ParseError("not_a_list", f"no JSON list in {short(text)}")
     try:
-        found = json.loads(body[start : end + 1])
-        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate could be written nowhere
-        return found
-    except (ValueError, RecursionError) as error:
-        raise ParseError("not_json", f"{error} in {_short(text)}") from None
-
-
-def _short(text: str, width: int = 60) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= width else text[: width - 1] + "…")
+        found = json_values(body, "[")
+    except ParseError as error:
+        raise ParseError("not_json", error.detail) from None
+    if len(found) != 1 or not isinstance(found[0], list):
+        raise ParseError("not_json", f"{len(found)} JSON lists where one is expected in {short(text)}")
+    return found[0]

@@ -42,9 +42,9 @@ def direct(examples: Iterable[Example], given: Given, settings: Direct) -> Itera
         shots=shots,
         count=settings.batch,
     )
-    wanted = (
+    wanted = [
         Example(id=f"direct/{label or 'any'}", input="", target=label, fields={"label": label}) for label in labels
-    )
+    ]
     replies = -(-settings.rows // (len(labels) * settings.batch))
     yield from ask(given.teacher, wanted, prompt, reader(given.task, shots), n=replies, step="direct")
 

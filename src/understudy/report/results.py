@@ -15,7 +15,8 @@ class TeacherUse:
     """All replies that an arm's rows rest on, and what they cost when they were asked for.
 
     ``requests`` counts them all, ``from_ledger`` those that were known already when the arm's steps were made. Tokens
-    are ``None`` where nobody counted them, ``usd`` where the teacher has no price.
+    are ``None`` where nobody counted them, ``usd`` where the teacher has no price. ``written`` counts those that a
+    language model wrote outside any endpoint, by who it was and when.
     """
 
     requests: int = 0
@@ -23,6 +24,7 @@ class TeacherUse:
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
     usd: float | None = 0.0
+    written: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

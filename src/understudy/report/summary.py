@@ -81,6 +81,7 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
             "prompt_tokens": teacher.prompt_tokens,
             "completion_tokens": teacher.completion_tokens,
             "usd": teacher.usd,
+            **({"written": dict(sorted(teacher.written.items()))} if teacher.written else {}),
         },
         "student": _student(list(arm.students.values())),
     }

@@ -9,41 +9,59 @@
 
 from understudy.teachers.ask import Parse, Renderer, ask
 from understudy.teachers.budget import Budget, Spending, usual_prompt_tokens
+from understudy.teachers.cassette import Cassette, Exported, Imported, import_cassette, terms_of, write_cassette
 from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
+from understudy.teachers.offline import NOT_IN_LEDGER, Missing, RepliesMissing, all_answered, all_missing
+from understudy.teachers.redact import Secrets
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
+from understudy.teachers.request_file import RequestFile, import_replies
 from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
 from understudy.teachers.teacher import Teacher, backend_of, open_teacher
 from understudy.teachers.usage import Usage
 
 __all__ = [
+    "NOT_IN_LEDGER",
     "PASSING",
     "Backend",
     "Budget",
+    "Cassette",
     "Entry",
     "Estimate",
+    "Exported",
+    "Imported",
     "Ledger",
     "LedgerInfo",
     "Message",
+    "Missing",
     "Parse",
     "Price",
     "RecordedFile",
     "Refused",
     "Renderer",
+    "RepliesMissing",
     "Reply",
     "Request",
+    "RequestFile",
     "Sampling",
+    "Secrets",
     "Spending",
     "Teacher",
     "TeacherSettings",
     "TryAgain",
     "Usage",
+    "all_answered",
+    "all_missing",
     "ask",
     "backend_of",
     "check",
+    "import_cassette",
+    "import_replies",
     "ledger_path",
     "open_teacher",
     "public_url",
+    "terms_of",
     "usual_prompt_tokens",
+    "write_cassette",
 ]

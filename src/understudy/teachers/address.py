@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 OPENAI_URL = "https://api.openai.com/v1"
-_CONNECT_S = 10.0
 
 
 class Address:
@@ -70,15 +69,16 @@ class Address:
         """What to do about a missing or wrong key."""
         return f"export {self._key_name}=... and run again, or name another variable in teacher.api_key_env"
 
-    def session(self, timeout_s: float) -> aiohttp.ClientSession:
+    def session(self, timeout_s: float, connect_timeout_s: float = 10.0) -> aiohttp.ClientSession:
         """A pool of connections; call it in the loop that uses it."""
         import aiohttp
 
         host = self._parts.hostname or ""
         return aiohttp.ClientSession(
             headers=self._headers(),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s)),
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the lane bounds the number
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(connect_timeout_s, timeout_s)),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the pace bounds the number
+            cookie_jar=aiohttp.DummyCookieJar(),  # looking after cookies would take a tenth of a request
             # not trust_env: it would read ~/.netrc for every request
             proxy=None if proxy_bypass(host) else getproxies().get(self._parts.scheme),
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
+from functools import partial
 from itertools import islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from understudy.errors import ParseError, SettingsError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers.jobs import Outcome, Slot, Waiter
-from understudy.teachers.request import Message, Refused, Reply, Request
+from understudy.teachers.jobs import Outcome, Slot
+from understudy.teachers.line import Repair
+from understudy.teachers.request import Message, Refused, Reply, Request, answer_in
 from understudy.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Renderer: TypeAlias = Callable[[Example], list[Message]]
 """Makes the messages for one row: a prompt bound to its constants."""
@@ -20,21 +24,49 @@ Renderer: TypeAlias = Callable[[Example], list[Message]]
 Parse: TypeAlias = Callable[[Example, str], Row | Iterable[Row]]
 """Makes rows of one reply, also Dropped ones. Raises ParseError where it cannot be read at all."""
 
+M = TypeVar("M", bound="BaseModel")
+
 _RowOf: TypeAlias = Callable[[Example, Request], Example]
 """The row that a sample of an example is."""
 
-_WINDOW = 4  # rows that wait, as a multiple of the concurrency: what waits for a slow row does not idle the teacher
-_SMALLEST_WINDOW = 64
+_MENDABLE = ("not_json", "not_the_form")
+_SOME = 64  # rows that are read, rendered and looked up together
+
+
+@overload
+def ask(
+    teacher: Teacher,
+    examples: Iterable[Example],
+    prompt: Renderer,
+    parse: Callable[[Example, str], Row | Iterable[Row]],
+    n: int = 1,
+    *,
+    step: str = "ask",
+) -> Iterator[Row]: ...
+
+
+@overload
+def ask(
+    teacher: Teacher,
+    examples: Iterable[Example],
+    prompt: Renderer,
+    parse: Callable[[Example, M], Row | Iterable[Row]],
+    n: int = 1,
+    *,
+    step: str = "ask",
+    form: type[M],
+) -> Iterator[Row]: ...
 
 
 def ask(
     teacher: Teacher,
     examples: Iterable[Example],
     prompt: Renderer,
-    parse: Parse,
+    parse: Callable[[Example, Any], Row | Iterable[Row]],
     n: int = 1,
     *,
     step: str = "ask",
+    form: type[BaseModel] | None = None,
 ) -> Iterator[Row]:
     """Ask the teacher about each example ``n`` times and read its replies.
 
@@ -49,11 +81,15 @@ def ask(
         prompt: makes the messages; its words are part of the ledger key, its code is not.
         parse: makes rows of a reply's text, or raises ParseError.
         step: the name of the step in ids and Dropped rows.
+        form: a pydantic model that every reply must fit; ``parse`` is then given an instance of it. An endpoint that
+            knows schemas is sent the model's, another is asked for tagged blocks. A reply that does not fit is asked
+            for once more, together with what is wrong with it.
 
     Yields:
         What ``parse`` makes, or one Dropped a row. Reasons: those of ``parse``; ``cut_off``, ``empty_reply``,
-        ``content_refused``, ``nothing_parsed``; those of the back end (``no_recorded_reply``, ``bad_request``,
-        ``too_long``, ``timed_out``, ...); ``not_sent`` from a teacher that only renders.
+        ``content_refused``, ``nothing_parsed``; with a form ``not_json``, ``not_the_form``; those of the back end
+        (``no_recorded_reply``, ``bad_request``, ``too_long``, ``timed_out``, ...); ``not_sent`` from a teacher that
+        only renders.
 
     Raises:
         BudgetReached: the next request could pass the budget.
@@ -61,55 +97,69 @@ def ask(
     """
     if n < 1:
         raise SettingsError(f"n: at least one sample is needed, got {n!r}")
-    requests = _requests(teacher, examples, prompt, n)
+    schema, repair, read = None, None, parse
+    if form is not None:
+        from understudy.teachers.structured import form_of, read_form
+
+        schema, repair = form_of(form).schema, partial(_repaired, form)
+
+        def read(example: Example, text: str, /) -> Row | Iterable[Row]:
+            return parse(example, read_form(text, form))
+
+    teacher.expect(n * len(examples) if isinstance(examples, Sized) else None)
+    requests = _requests(teacher, examples, prompt, n, schema)
 
     def row_of(example: Example, request: Request) -> Example:
         return example if n == 1 else example.child(step, request.sample)
 
     if teacher.renders_only:
         return _rehearse(teacher, requests, row_of, step)
-    return _ask(teacher, requests, row_of, parse, step)
+    return _ask(teacher, requests, row_of, read, repair, step)
 
 
 def _requests(
-    teacher: Teacher, examples: Iterable[Example], prompt: Renderer, n: int
+    teacher: Teacher, examples: Iterable[Example], prompt: Renderer, n: int, schema: Mapping[str, Any] | None
 ) -> Iterator[tuple[Example, Request]]:
     for example in examples:
         messages = prompt(example)
         for sample in range(n):
-            yield example, teacher.request(example, messages, sample)
+            yield example, teacher.request(example, messages, sample, schema)
 
 
 def _ask(
-    teacher: Teacher, requests: Iterator[tuple[Example, Request]], row_of: _RowOf, parse: Parse, step: str
+    teacher: Teacher,
+    requests: Iterator[tuple[Example, Request]],
+    row_of: _RowOf,
+    parse: Parse,
+    repair: Repair | None,
+    step: str,
 ) -> Iterator[Row]:
-    window = max(_SMALLEST_WINDOW, _WINDOW * teacher.settings.concurrency)
-    some = window // 4  # read and looked up at once
-    waiter = Waiter()
-    pending: deque[Slot] = deque()
+    few = max(_SOME, 2 * teacher.settings.concurrency)  # as many are under way or wait to be sent, at least
+    line = teacher.line(repair)
     more = True
     try:
         while True:
-            while more and len(pending) <= window - some:
-                batch = list(islice(requests, some))
-                more = len(batch) == some
-                pending.extend(teacher.submit(batch, waiter))
-            if not pending:
+            while more and line.has_room(few):
+                batch = list(islice(requests, _SOME))
+                more = len(batch) == _SOME
+                teacher.join(line, batch)
+            slot = line.first(few if more else -1)
+            if slot is None and not more:
                 return
-            outcome = waiter.wait(pending[0])
-            slot = pending.popleft()
-            given = row_of(slot.example, slot.request)
-            if isinstance(outcome, Refused):
-                yield Dropped(given, step, outcome.reason, outcome.detail)
-                continue
-            for row in _read(given, outcome, parse, step):
-                yield _signed(row, slot, given)
+            if slot is not None:
+                given = row_of(slot.example, slot.request)
+                for row in _read(given, slot.outcome, parse, step):
+                    yield _signed(row, slot, given)
     finally:
-        teacher.abandon(pending)
+        teacher.abandon(line.waiting())
+        line.close()
 
 
-def _read(example: Example, outcome: Outcome, parse: Parse, step: str) -> list[Row]:
-    if isinstance(outcome, Exception):
+def _read(example: Example, outcome: Outcome | None, parse: Parse, step: str) -> list[Row]:
+    if isinstance(outcome, Refused):
+        return [Dropped(example, step, outcome.reason, outcome.detail)]
+    if not isinstance(outcome, Reply):
+        assert outcome is not None  # the line gives out answered rows only
         raise outcome
     try:
         return _parsed(example, outcome, parse)
@@ -118,31 +168,40 @@ def _read(example: Example, outcome: Outcome, parse: Parse, step: str) -> list[R
 
 
 def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Row]:
-    if reply.finish_reason == "length":
-        raise ParseError("cut_off", "the answer was cut off; a larger sampling.max_tokens lets it end")
-    if reply.finish_reason == "content_filter":
-        raise ParseError("content_refused", reply.text)
-    if not reply.text.strip():
-        raise ParseError("empty_reply")
-    made = parse(example, reply.text)
+    made = parse(example, answer_in(reply))
     rows = [made] if isinstance(made, (Example, Dropped)) else list(made)
     if not rows:
         raise ParseError("nothing_parsed")
     return rows
 
 
+def _repaired(form: type[BaseModel], request: Request, reply: Reply) -> Request | None:
+    """What to ask where a reply does not fit the form: the same conversation with what is wrong with it."""
+    from understudy.teachers.structured import read_form, repair
+
+    try:
+        read_form(answer_in(reply), form)
+    except ParseError as error:
+        if error.reason in _MENDABLE:
+            return replace(request, messages=repair(request.messages, reply.text, error))
+    return None
+
+
 def _signed(row: Row, slot: Slot, given: Example) -> Row:
-    """The row with the key of its reply and, where ``given`` would be its parent, the row that was asked about."""
+    """The row with the keys of its replies and, where ``given`` would be its parent, the row that was asked about."""
     made = row.example if isinstance(row, Dropped) else row
+    if isinstance(slot.outcome, Refused) and not slot.unreadable:
+        return row
+    keys = (slot.unreadable,) * bool(slot.unreadable) + (slot.key,) * isinstance(slot.outcome, Reply)
     parents = tuple(slot.example.id if parent == given.id else parent for parent in made.parents)
-    made = made.replace(parents=parents, replies=(*made.replies, slot.key))
+    made = made.replace(parents=parents, replies=(*made.replies, *keys))
     return replace(row, example=made) if isinstance(row, Dropped) else made
 
 
 def _rehearse(
     teacher: Teacher, requests: Iterator[tuple[Example, Request]], row_of: _RowOf, step: str
 ) -> Iterator[Row]:
-    while batch := list(islice(requests, _SMALLEST_WINDOW)):
+    while batch := list(islice(requests, _SOME)):
         teacher.rehearse([request for _, request in batch])
         for example, request in batch:
             yield Dropped(row_of(example, request), step, "not_sent")

@@ -61,6 +61,18 @@ class Budget:
         """What has been spent so far, requests in flight left out."""
         return self._spent
 
+    def tell(self) -> str:
+        """What is spent of what, for a person; nothing where there is no limit."""
+        spent = self._spent
+        parts = {
+            "usd": f"${spent.usd:,.2f} of ${self.usd or 0:,.2f}",
+            **{
+                name: f"{getattr(spent, name):,} of {getattr(self, name) or 0:,} {name}"
+                for name in ("tokens", "requests")
+            },
+        }
+        return ", ".join(text for name, text in parts.items() if getattr(self, name) is not None)
+
     def reserve(self, most: Spending) -> bool:
         """Set ``most`` aside; ``False`` if that has to wait until requests in flight are settled.
 
@@ -124,9 +136,9 @@ def usual_prompt_tokens(messages: Sequence[Message]) -> int:
     return sum(4 + -(-len(m["content"].encode()) // 4) for m in messages)
 
 
-def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price | None) -> Spending:
-    """The most that one attempt can cost."""
-    prompt, completion = most_prompt_tokens(messages), sampling.longest_answer or 0
+def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price | None, n: int = 1) -> Spending:
+    """The most that one attempt at ``n`` samples can cost."""
+    prompt, completion = most_prompt_tokens(messages), n * (sampling.longest_answer or 0)
     return Spending(price.usd(prompt, completion) if price else 0.0, prompt + completion, 1)
 
 
@@ -137,8 +149,11 @@ def priced(reply: Reply, price: Price | None) -> Reply:
     return replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
 
 
-def spending_of(reply: Reply, most: Spending) -> Spending:
+def spending_of(replies: Sequence[Reply], most: Spending) -> Spending:
     """What an attempt came to; where the teacher does not say, the most that it can have been."""
-    if reply.prompt_tokens is None or reply.completion_tokens is None:
-        return most
-    return Spending(reply.usd or 0.0, reply.prompt_tokens + reply.completion_tokens, 1)
+    usd, tokens = 0.0, 0
+    for reply in replies:
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
+            return most
+        usd, tokens = usd + (reply.usd or 0.0), tokens + reply.prompt_tokens + reply.completion_tokens
+    return Spending(usd, tokens, 1)

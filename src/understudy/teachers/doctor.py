@@ -10,7 +10,8 @@ import orjson
 
 from understudy.errors import UnderstudyError
 from understudy.teachers.address import Address
-from understudy.teachers.openai import same_model
+from understudy.teachers.chat import same_model
+from understudy.teachers.probe import Capabilities, probe
 from understudy.teachers.settings import TeacherSettings
 from understudy.teachers.teacher import backend_of
 
@@ -20,14 +21,17 @@ Finding = tuple[str, bool, str]
 """What was looked at, whether it is well, and what was found or what to do."""
 
 
-def check(settings: TeacherSettings) -> list[Finding]:
+def check(settings: TeacherSettings, *, ask: bool = False) -> list[Finding]:
     """Look at a teacher without asking it anything: key, endpoint and model, or the file or folder.
 
     Each wait ends after 5 s; nothing raises for what is wrong with the teacher.
+
+    Args:
+        ask: ask an openai endpoint up to four tiny questions too, to see what it can do.
     """
     try:
-        if settings.backend == "openai":
-            return _check_endpoint(settings)
+        if settings.backend in ("openai", "batch"):
+            return _check_endpoint(settings, ask and settings.backend == "openai")
         backend = backend_of(settings)
         if settings.backend == "recorded":
             backend.start()
@@ -36,7 +40,7 @@ def check(settings: TeacherSettings) -> list[Finding]:
     return [("teacher", True, f"{settings.backend}: {settings.model or backend.identity}")]
 
 
-def _check_endpoint(settings: TeacherSettings) -> list[Finding]:
+def _check_endpoint(settings: TeacherSettings, ask: bool) -> list[Finding]:
     address = Address(settings)
     findings: list[Finding] = []
     try:
@@ -47,12 +51,33 @@ def _check_endpoint(settings: TeacherSettings) -> list[Finding]:
     with ThreadPoolExecutor(1) as thread:  # a notebook has a loop of its own in this one
         status, models = thread.submit(asyncio.run, _models(address)).result()
     findings.append(_reached(address, status))
+    asked = probe(settings) if ask and all(ok for _, ok, _ in findings) else None
     if models:
         found = any(same_model(str(settings.model), name) for name in models)
         some = ", ".join(models[:5]) + (", ..." if len(models) > 5 else "")
         text = f"{settings.model!r} is served" if found else f"{settings.model!r} is not among {some}"
-        findings.append(("teacher model", found, text))
-    return findings
+        if found or asked is None or asked.refused:  # what answers is there, whatever is listed
+            findings.append(("teacher model", found, text))
+    return findings + (_abilities(asked) if asked else [])
+
+
+def _abilities(found: Capabilities) -> list[Finding]:
+    """Each is well: what an endpoint cannot do is done in another way."""
+    if found.refused:
+        return [("teacher answer", False, found.refused)]
+    without = {
+        "n": "each sample is a request of its own",
+        "schema": "answers are read as text, mended, and asked for once more",
+        "logprobs": "nothing that needs them can be used",
+        "usage": "tokens are counted by an upper bound, and replies have no price",
+        "limits": "requests slow down when they are refused, or as the study says",
+    }
+    said = {True: "yes", False: "no", None: "could not be found out"}
+    values = {name: getattr(found, name) for name in without}
+    return [
+        (f"teacher {name}", True, said[value] if value else f"{said[value]}; {without[name]}")
+        for name, value in values.items()
+    ]
 
 
 def _reached(address: Address, status: int | str) -> Finding:

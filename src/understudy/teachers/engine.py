@@ -1,32 +1,38 @@
 """The engine: one event loop in a thread of its own that sends requests and sees every reply into the ledger.
 
-All teachers over one ledger share one engine, so that equal requests in flight are sent once. An endpoint is one place
-with its limit of concurrency, which takes the jobs of all its lanes in order; a lane is one back end there. A job is
-one request, and the slots, of any number of askers, that wait for it.
+All teachers over one ledger share one engine, so that equal requests in flight are sent once. An endpoint is one model
+at one place with its pace, which takes the jobs of all its lanes in order; a lane is one back end there. A job is one
+request, and the slots, of any number of askers, that wait for it. A task is one attempt at a job: it holds its place
+among the requests in flight until its reply is durable.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
-from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of
+from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of, usual_prompt_tokens
 from understudy.teachers.jobs import Job, Outcome, Slot
+from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Endpoint, Lane, given_up
+from understudy.teachers.leases import Leases
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.ledger_file import Write
+from understudy.teachers.ledger_file import Failure, Write
+from understudy.teachers.pace import Pace
 from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
+_BURST = 8  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
+_TELL_S = 0.005  # how long finished rows gather before their askers are told
+_LOOK_S = 0.1  # how often is looked at what other processes do
 
 _LaneKey: TypeAlias = tuple[str, str, str, float]
 
@@ -38,17 +44,21 @@ def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[
     """The engine of this ledger and the lane of this back end, made where there are none.
 
     Where the lane is there already, its back end answers and ``backend`` is not started. Where another lane is at
-    the endpoint, its limit of concurrency holds. Give the lane back with ``Engine.leave``.
+    the endpoint, its pace holds. Give the lane back with ``Engine.leave``.
     """
     key = (backend.endpoint, backend.identity, backend.model, settings.timeout_s)
     with _ENGINES_LOCK:
         engine = _ENGINES.get(ledger)
         lane = engine.lanes.get(key) if engine else None
         if lane is None or lane.failed:
+            if attach := getattr(backend, "attach", None):
+                attach(ledger)
             backend.start()
             endpoint = engine.endpoint(backend) if engine else None
-            name = getattr(backend, "shown", settings.backend)
-            lane = Lane(backend, name, endpoint or Endpoint(settings.concurrency))
+            endpoint = endpoint or Endpoint(_pace(settings, backend))
+            if hasattr(backend, "hold"):
+                backend.hold = endpoint.pace.hold  # pyright: ignore[reportAttributeAccessIssue]
+            lane = Lane(backend, endpoint, settings.max_failures, takes_n=hasattr(backend, "samples"))
         if engine is None:
             engine = _ENGINES[ledger] = Engine(ledger)
         engine.lanes[key] = lane
@@ -58,17 +68,22 @@ def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[
 
 
 class Engine:
-    """Owns the loop, its thread, and the jobs in flight."""
+    """Owns the loop, its thread, and the jobs under way."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.lanes: dict[_LaneKey, Lane] = {}
         self.users = 0
         self._ledger = ledger
+        self._leases = Leases(ledger.path)
         self._in_flight: dict[str, Job] = {}
         self._lock = threading.Lock()  # guards _in_flight and the slots of its jobs
-        self._uncommitted: list[tuple[Write, asyncio.Future[Reply]]] = []
+        self._finished: list[Slot] = []  # who waits for them is not told yet
+        self._is_telling = False
+        self._elsewhere: dict[Job, Lane] = {}  # another process has these in flight
         self._settled = asyncio.Event()  # some budget may have room again
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
+        self._keeper = Keeper(ledger, self._loop)
+        self._loop.call_later(_LOOK_S, self._let_in)
         self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
         self._thread.start()
 
@@ -85,25 +100,37 @@ class Engine:
         finds one of the two, and no request is sent twice.
         """
         new = self._join_or_enter(slots)
+        if not lane.is_known:  # what the ledger has all the same is found before it is sent
+            self._send(lane, list(new.values()))
+            return
         try:
             known = self._ledger.get_many(list(new))
         except Exception as error:
-            for job in new.values():
-                self._finish(job, error)
+            self._answer((job, error) for job in new.values())
             raise
-        if known:  # in an earlier run
-            lane.has_answered = True
-        for key, reply in known.items():
-            self._finish(new.pop(key), reply)
+        lane.is_known = bool(known)
+        if known:
+            self._count_known(lane, len(known))
+        self._answer((new.pop(key), reply) for key, reply in known.items())
         if new:
             self._send(lane, list(new.values()))
+
+    def _count_known(self, lane: Lane, jobs: int) -> None:
+        """The ledger had some replies, of an earlier run or another process."""
+        lane.has_answered = lane.is_known = True
+        with self._lock:
+            lane.count_answers(jobs)
 
     def _send(self, lane: Lane, jobs: list[Job]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._enqueue, lane, jobs)
         except RuntimeError:  # the loop was closed by another thread
-            for job in jobs:
-                self._finish(job, _closed())
+            self._answer((job, _closed()) for job in jobs)
+
+    def _answer(self, outcomes: Iterable[tuple[Job, Outcome]]) -> None:
+        for job, outcome in outcomes:
+            for slot in self._settle(job, outcome):
+                slot.waiter.answered(slot)
 
     def _join_or_enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
         contents = [slot.request.content() for slot in slots]
@@ -140,95 +167,169 @@ class Engine:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-            for job in list(self._in_flight.values()):  # came too late for the loop
-                self._finish(job, _closed())
+            self._leases.close()
+            self._answer((job, _closed()) for job in list(self._in_flight.values()))  # came too late for the loop
 
-    # Called in the loop.
+    # Called in the loop: what is sent.
 
-    def _enqueue(self, lane: Lane, jobs: list[Job]) -> None:
+    def _enqueue(self, lane: Lane, jobs: list[Job], *, first: bool = False) -> None:
         if lane.failed:
             for job in jobs:
                 self._finish(job, lane.failed)
             return
-        lane.endpoint.queue.extend((lane, job) for job in jobs)
-        self._begin(lane.endpoint)
+        queue = lane.endpoint.queue
+        if first:
+            queue.extendleft((lane, job) for job in reversed(jobs))
+        else:
+            queue.extend((lane, job) for job in (_grouped(jobs) if lane.takes_n else jobs))
+        self._wake(lane.endpoint)
+
+    def _wake(self, endpoint: Endpoint) -> None:
+        """Look at the endpoint at the end of this turn of the loop: once, however many things happen in it."""
+        if not endpoint.is_woken:
+            endpoint.is_woken = True
+            self._loop.call_soon(self._begin, endpoint)
 
     def _begin(self, endpoint: Endpoint) -> None:
-        """Set as many jobs to work as the endpoint has room for."""
-        if not endpoint.busy:
-            endpoint.overloaded_since = None
-        while endpoint.queue and endpoint.busy < endpoint.concurrency:
-            lane, job = endpoint.queue.popleft()
-            lane.started += 1
-            job.number = lane.started
-            endpoint.busy += 1
-            task = self._loop.create_task(self._settle(lane, job))
-            lane.tasks.add(task)
-            task.add_done_callback(partial(self._ended, lane))
+        """Set as many jobs to work as the pace allows, of those that nobody else has answered or is about to."""
+        endpoint.is_woken = False
+        begun: list[tuple[Lane, Job]] = []
+        while endpoint.queue and endpoint.pace.has_room():
+            if len(begun) == _BURST:
+                self._wake(endpoint)
+                break
+            if wait_s := endpoint.pace.wait_s():
+                endpoint.look_again(self._loop.call_later(wait_s, self._wake, endpoint))
+                break
+            lane, job = endpoint.next()
+            if self._is_wanted(job) and self._is_ours(lane, job):
+                job.tokens = _usual_tokens(job) if endpoint.pace.tokens_per_minute else 0
+                endpoint.pace.sent(job.tokens)
+                begun.append((lane, job))
+        known = self._ledger.look(one.key for _, job in begun for one in job.all)  # now that they are leased
+        for lane, job in begun:
+            if known and any(one.key in known for one in job.all):
+                self._answered_elsewhere(lane, job, known)
+            else:
+                job.number = job.number or lane.next_number()
+                lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
 
-    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
-        lane.tasks.discard(task)
-        lane.endpoint.busy -= 1
-        self._begin(lane.endpoint)
+    def _is_wanted(self, job: Job) -> bool:
+        """Whether somebody still waits for a job; samples of it that nobody waits for are left out."""
+        with self._lock:
+            for one in job.all:
+                if not one.slots:
+                    self._in_flight.pop(one.key, None)
+        job.others = [one for one in job.others if one.slots]
+        return bool(job.slots or job.others)
 
-    async def _settle(self, lane: Lane, job: Job) -> None:
-        """Bring one job to its outcome, whatever happens."""
-        reply: Reply | None = None
-        outcome: Outcome
+    def _is_ours(self, lane: Lane, job: Job) -> bool:
+        """Whether no other process has a job in flight; else it waits for that."""
+        if all(self._lease(one) for one in job.all):
+            return True
+        for one in job.all:
+            one.others = []
+            self._leases.give_back(one.key)
+            if not self._elsewhere:
+                self._loop.call_later(_LOOK_S, self._look_again)
+            self._elsewhere[one] = lane
+        return False
+
+    def _answered_elsewhere(self, lane: Lane, job: Job, known: Mapping[str, Reply]) -> None:
+        """Another process was first, between our first look into the ledger and our lease."""
+        lane.endpoint.pace.in_flight -= 1
+        jobs = job.all
+        self._count_known(lane, sum(one.key in known for one in jobs))
+        for one in jobs:
+            one.others = []
+            self._leases.give_back(one.key)
+            if one.key in known:
+                self._finish(one, known[one.key])
+        self._enqueue(lane, [one for one in jobs if one.key not in known], first=True)
+
+    def _lease(self, job: Job) -> bool:
+        """Lease a job; one that another process has had in flight for longer than any wait is taken from it."""
+        if self._leases.take(job.key):
+            return True
+        job.leased_since = job.leased_since or time.monotonic()
+        return time.monotonic() - job.leased_since > job.asker.call.timeout_s
+
+    def _let_in(self) -> None:
+        """Other processes may wait to use the ledger."""
+        self._leases.let_in(one.key for lane in self.lanes.values() for job in lane.tasks for one in job.all)
+        self._loop.call_later(_LOOK_S, self._let_in)
+
+    def _look_again(self) -> None:
+        """At what other processes had in flight: the ledger has it, or it is our turn, or they are still at it."""
+        elsewhere, self._elsewhere = self._elsewhere, {}
+        known = self._ledger.look(job.key for job in elsewhere)
+        for job, lane in elsewhere.items():
+            if job.key in known:
+                self._finish(job, known[job.key])
+            else:
+                self._enqueue(lane, [job], first=True)
+
+    async def _attend(self, lane: Lane, job: Job) -> None:
+        """See one attempt at a job through: to its outcome, or back into the queue."""
+        jobs, began = job.all, time.monotonic()
         try:
-            reply = await self._answer(lane, job)
-            if reply is None:
-                return
-            lane.has_answered, lane.endpoint.overloaded_since = True, None
-            outcome = reply = await self._keep(job, reply)
+            replies = await self._attempt(lane, job)
+            kept = [await durable for durable in [self._keep(*pair) for pair in zip(jobs, replies, strict=False)]]
         except asyncio.CancelledError:
-            self._finish(job, _closed())
+            self._end(jobs, _closed())
             raise
+        except TryAgain as fault:
+            self._again(lane, job, fault, began)
         except Refused as error:
-            lane.endpoint.overloaded_since = None
-            outcome = lane.judge(job, error)
-            if outcome is not error:
-                self._fail(lane, outcome)
-        except BudgetReached as error:
-            outcome = error
+            lane.endpoint.pace.answered()
+            if job.others:  # perhaps only for being asked for several samples
+                self._apart(lane, jobs)
+            else:
+                self._end(jobs, lane.judge(job, error), lane)
         except Exception as error:
-            outcome = error
-            self._fail(lane, error)
-        if job.attempts:
-            job.asker.call.meter.asked(job.attempts, reply)
-        self._finish(job, outcome, asked=True)
+            self._end(jobs, error, lane)
+        else:
+            with self._lock:
+                lane.count_answers(len(kept))
+            for one, reply in zip(jobs, kept, strict=False):
+                one.asker.call.meter.asked(one.attempts, reply)
+                self._finish(one, reply, asked=True)
+            if rest := jobs[len(kept) :]:  # it knows no n, and does not say so
+                self._apart(lane, rest)
+        finally:
+            for one in jobs:
+                self._leases.give_back(one.key)
+            self._attended(lane, job)
 
-    async def _answer(self, lane: Lane, job: Job) -> Reply | None:
-        """Attempt until there is a reply; ``None`` when nobody waits for it any more."""
-        faults = 0
-        while self._is_wanted(job):
-            if (pause_s := lane.endpoint.not_before - time.monotonic()) > 0:
-                await asyncio.sleep(pause_s)
-                continue
-            try:
-                return await self._attempt(lane, job)
-            except TryAgain as fault:
-                faults += not fault.overloaded
-                if faults > job.asker.call.retries:
-                    raise given_up(fault, job.attempts) from None
-                await asyncio.sleep(lane.endpoint.put_off(fault, job.attempts, lane.name, job.asker.call.say))
-        return None
+    def _attended(self, lane: Lane, job: Job) -> None:
+        del lane.tasks[job]
+        lane.endpoint.pace.in_flight -= 1
+        self._wake(lane.endpoint)
 
-    async def _attempt(self, lane: Lane, job: Job) -> Reply:
+    async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
+        """Send a job, with its other samples, once."""
         call, request = job.asker.call, job.asker.request
-        most = most_spending(request.messages, call.sampling, call.price)
-        await self._reserve(call.budget, most)
+        most = _most(job) if call.budget or call.price else Spending()
+        if call.budget is not None:
+            await self._reserve(call.budget, most)
         job.attempts += 1
         spent = Spending(requests=1)
         try:
-            reply = await lane.backend.complete(request, job.asker.example)
-            reply = priced(replace(reply, attempts=job.attempts), call.price)
-            if not lane.backend.costs:
-                reply = replace(reply, usd=0.0)
-            spent = spending_of(reply, most)
-            return reply
+            if job.others:
+                replies = await lane.backend.samples([one.asker.request for one in job.all], job.asker.example)  # pyright: ignore[reportAttributeAccessIssue]
+            else:
+                replies = [await lane.backend.complete(request, job.asker.example)]
+            if not lane.backend.costs or call.price or job.attempts > 1:
+                free = {} if lane.backend.costs else {"usd": 0.0}
+                replies = [priced(replace(reply, attempts=job.attempts, **free), call.price) for reply in replies]
+            spent = spending_of(replies, most)
+            lane.has_answered = True
+            lane.endpoint.pace.answered(spent.tokens - job.tokens)
+            return replies
         except TryAgain as fault:
-            spent = most if fault.may_cost else spent
+            if fault.may_cost:
+                spent = most
+                self._keeper.note(_failure(job, fault, most))
             raise
         except asyncio.CancelledError:
             spent = most
@@ -238,70 +339,149 @@ class Engine:
                 call.budget.settle(most, spent)
                 self._settled.set()
 
-    async def _reserve(self, budget: Budget | None, most: Spending) -> None:
-        while budget is not None and not budget.reserve(most):
+    async def _reserve(self, budget: Budget, most: Spending) -> None:
+        while not budget.reserve(most):
             self._settled.clear()
             await self._settled.wait()
 
-    async def _keep(self, job: Job, reply: Reply) -> Reply:
-        """Wait until the reply is durable; the ledger's own, where another process was first."""
-        durable: asyncio.Future[Reply] = self._loop.create_future()
-        request, price = job.asker.request, job.asker.call.price
-        self._uncommitted.append((Write(job.key, job.content, request.teacher, reply, price), durable))
-        if len(self._uncommitted) == 1:
-            self._loop.call_soon(self._commit)  # with all that came in the same turn of the loop
-        return await durable
+    def _keep(self, job: Job, reply: Reply) -> asyncio.Future[Reply]:
+        return self._keeper.keep(Write(job.key, job.content, job.asker.request.teacher, reply, job.asker.call.price))
 
-    def _commit(self) -> None:
-        group, self._uncommitted = self._uncommitted, []
-        durable = [future for _, future in group]
+    # Called in the loop: what becomes of a job.
+
+    def _again(self, lane: Lane, job: Job, fault: TryAgain, began: float) -> None:
+        """Have a job sent again later, if it may be."""
+        call = job.asker.call
         try:
-            stored = self._ledger.commit([write for write, _ in group])
-        except Exception as error:
-            return _resolve(durable, [], error)
+            is_its_own = not lane.endpoint.pace.faulted(fault, is_first=job.attempts == 1, began=began, say=call.say)
+        except TeacherError as error:
+            return self._end(job.all, error, lane)
+        job.faults += is_its_own
+        if job.faults > call.retries:
+            outcome = given_up(fault, job.attempts)
+            if isinstance(outcome, Refused):
+                outcome = lane.judge(job, outcome)
+            return self._end(job.all, outcome, lane)
+        if lane.failed:
+            return self._end(job.all, lane.failed)
+        pause_s = 0.0 if fault.after_s or fault.otherwise else _backoff_s(job.attempts)
+        lane.later[job] = self._loop.call_later(pause_s, self._now, lane, job)
+        return None
 
-        def tell(error: Exception | None) -> None:  # in the ledger's thread: wakes the loop once for a group
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-                self._loop.call_soon_threadsafe(_resolve, durable, stored, error)
+    def _now(self, lane: Lane, job: Job) -> None:
+        del lane.later[job]
+        self._enqueue(lane, [job], first=True)
 
-        self._ledger.when_durable(tell)
+    def _apart(self, lane: Lane, jobs: list[Job]) -> None:
+        """Send samples one by one from now on."""
+        lane.takes_n = False
+        for job in jobs:
+            job.others = []
+        self._enqueue(lane, jobs, first=True)
 
-    def _is_wanted(self, job: Job) -> bool:
-        with self._lock:
-            if not job.slots:
-                self._in_flight.pop(job.key, None)
-            return bool(job.slots)
+    def _end(self, jobs: Iterable[Job], error: Exception, lane: Lane | None = None) -> None:
+        """Jobs come to nothing; and, unless it is their own fault, all that waits for their back end too."""
+        for job in jobs:
+            if job.attempts:
+                job.asker.call.meter.asked(job.attempts, None)
+            self._finish(job, error)
+        if lane is not None and not isinstance(error, (Refused, BudgetReached)):
+            self._fail(lane, error)
 
     def _finish(self, job: Job, outcome: Outcome, *, asked: bool = False) -> None:
+        """A job has its outcome; who waits for it hears of it soon, of many at once.
+
+        An asker that woke for each row would fight the loop for the interpreter.
+        """
+        self._finished.extend(self._settle(job, outcome, asked=asked))
+        if not self._is_telling:
+            self._is_telling = True
+            self._loop.call_later(_TELL_S, self._tell)
+
+    def _tell(self) -> None:
+        slots, self._finished, self._is_telling = self._finished, [], False
+        for slot in slots:
+            slot.waiter.answered(slot)
+
+    def _settle(self, job: Job, outcome: Outcome, *, asked: bool = False) -> list[Slot]:
+        """Take a job out and give its slots the outcome; they are to be told."""
         with self._lock:
             self._in_flight.pop(job.key, None)
             slots, job.slots = job.slots, []
         for slot in slots:
             if isinstance(outcome, Reply) and not (asked and slot is job.asker):
                 slot.call.meter.known(outcome)
-            slot.waiter.answered(slot, outcome)
+            slot.outcome = outcome
+        return slots
 
     def _fail(self, lane: Lane, error: Exception) -> None:
         """The endpoint cannot be used: everything that waits for it hears of it."""
         lane.failed = lane.failed or error
         for job in lane.withdraw():
-            self._finish(job, error)
+            for one in job.all:
+                self._finish(one, error)
 
     async def _close(self, lane: Lane) -> None:
         self._fail(lane, _closed())
         if lane.tasks:
-            _, late = await asyncio.wait(list(lane.tasks), timeout=_DRAIN_S)
+            _, late = await asyncio.wait(lane.tasks.values(), timeout=_DRAIN_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+            for job in list(lane.tasks):  # cancelled before it had begun
+                self._attended(lane, job)
         await lane.backend.aclose()
+        self._tell()
 
 
-def _resolve(durable: Sequence[asyncio.Future[Reply]], stored: Sequence[Reply], error: Exception | None) -> None:
-    for place, future in enumerate(durable):
-        if future.done():  # cancelled
-            continue
-        future.set_exception(error) if error else future.set_result(stored[place])
+def _grouped(jobs: Sequence[Job]) -> Iterator[Job]:
+    """The jobs, samples of the same messages as one."""
+    first: Job | None = None
+    for job in jobs:
+        request = job.asker.request
+        alone = not request.sample or "seed" in request.sampling or request.schema is not None
+        if first is None or alone or request.messages is not first.asker.request.messages:
+            if first is not None:
+                yield first
+            first = job
+        else:
+            first.others.append(job)
+    if first is not None:
+        yield first
+
+
+def _pace(settings: TeacherSettings, backend: Backend) -> Pace:
+    name = getattr(backend, "shown", settings.backend)
+    return Pace(name, settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
+
+
+def _usual_tokens(job: Job) -> int:
+    prompt = usual_prompt_tokens(job.asker.request.messages)
+    return prompt + (job.asker.call.sampling.longest_answer or 0) * (1 + len(job.others))
+
+
+def _most(job: Job) -> Spending:
+    """The most that an attempt can cost."""
+    call = job.asker.call
+    return most_spending(job.asker.request.messages, call.sampling, call.price, n=1 + len(job.others))
+
+
+def _failure(job: Job, fault: TryAgain, most: Spending) -> Failure:
+    usd = most.usd if job.asker.call.price else None
+    return Failure(job.key, job.asker.request.teacher, fault.reason, fault.detail, usd)
+
+
+def _backoff_s(attempts: int) -> float:
+    """Half a second, doubling to a minute, with a jitter that keeps rows from coming back all at once."""
+    return random.uniform(0.5, 1.0) * min(60.0, 0.5 * 2 ** min(attempts - 1, 10))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _closed() -> TeacherError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 from understudy.records import Example
 from understudy.teachers.budget import Budget
@@ -13,32 +12,18 @@ from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price, Sampling
 from understudy.teachers.usage import Meter
 
-Outcome = Reply | Exception
+Outcome: TypeAlias = Reply | Exception
 
 Say: TypeAlias = Callable[[str], None]
 """Told, from the engine's thread, what a person may want to know while nothing comes."""
 
 
-class Waiter:
-    """Lets one consumer sleep until the row that it needs next is answered, and wakes it for no other."""
+class Waiter(Protocol):
+    """Who waits for slots."""
 
-    def __init__(self) -> None:
-        self._needed: Slot | None = None
-        self._wake = threading.Event()
-
-    def wait(self, slot: Slot) -> Outcome:
-        """Sleep until ``slot`` has its outcome."""
-        self._needed = slot  # first this, then the look at the outcome; answered() does both the other way round
-        while slot.outcome is None:
-            self._wake.wait()
-            self._wake.clear()
-        return slot.outcome
-
-    def answered(self, slot: Slot, outcome: Outcome) -> None:
-        """Called by the engine."""
-        slot.outcome = outcome
-        if self._needed is slot:
-            self._wake.set()
+    def answered(self, slot: Slot) -> None:
+        """Called once for each slot, from any thread, when it has its outcome."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +33,7 @@ class Call:
     sampling: Sampling
     meter: Meter
     retries: int
+    timeout_s: float
     price: Price | None
     budget: Budget | None
     say: Say
@@ -57,11 +43,13 @@ class Call:
 class Slot:
     """One row of one asker that waits for a reply."""
 
+    place: int  # in the order of its asker's rows
     example: Example
     request: Request
     call: Call
     waiter: Waiter
     key: str = ""
+    unreadable: str = ""  # key of a first reply, of which this is the repair
     outcome: Outcome | None = None
     job: Job | None = None
 
@@ -74,5 +62,14 @@ class Job:
     content: bytes
     asker: Slot
     slots: list[Slot]
+    others: list[Job] = field(default_factory=list)  # further samples of the same messages, sent along with it
     number: int = 0  # of the jobs that its back end began, from 1
+    tokens: int = 0  # that it is taken to use, where that is limited
     attempts: int = 0
+    faults: int = 0  # that count against the row
+    leased_since: float | None = None  # another process has had it in flight since
+
+    @property
+    def all(self) -> list[Job]:
+        """This and the samples that go with it."""
+        return [self, *self.others]

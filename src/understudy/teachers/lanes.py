@@ -1,62 +1,48 @@
-"""Where jobs go: an endpoint with its limit and its pauses, and the lanes, one a back end, that share it."""
+"""Where jobs go: an endpoint with its queue and its pace, and the lanes, one a back end, that share it."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from understudy.errors import TeacherError
-from understudy.teachers.jobs import Job, Say
-from understudy.teachers.request import Backend, Refused, TryAgain
+from understudy.teachers.jobs import Job
+from understudy.teachers.pace import Pace
+from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 
 FIRST = 8  # where so many first requests are all refused, the fault is not in the rows
-_PATIENCE_S = 600.0  # how long an endpoint may put us off
-_WORTH_SAYING_S = 5.0
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 60.0
+_IN_A_ROW = 64  # where so many requests are given up and none is answered, the rest need not be tried
+_ENOUGH = 50  # failures from which their share says something
 
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """One place: how many requests at once, the jobs that wait for it, in order, and until when it must be left alone.
+    """One model at one place: the jobs that wait for it, in order, and how fast they may go."""
 
-    Times are monotonic seconds.
-    """
-
-    concurrency: int
+    pace: Pace
     queue: deque[tuple[Lane, Job]] = field(default_factory=deque)
-    busy: int = 0
-    not_before: float = 0.0  # it told us to wait until then
-    overloaded_since: float | None = None  # it has answered nothing but that since
-    said_until: float = 0.0  # the pause that a person was told of ends then
+    is_woken: bool = False  # it will be looked at in this turn of the loop
+    timer: asyncio.TimerHandle | None = None  # it will be looked at later
 
-    def put_off(self, fault: TryAgain, attempts: int, name: str, say: Say) -> float:
-        """Take note of a fault that may pass: how long its own request has to wait, in seconds.
+    def look_again(self, timer: asyncio.TimerHandle) -> None:
+        """Let one timer wake it, the last."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = timer
 
-        Raises:
-            TeacherError: the endpoint puts us off for longer than is sensible.
-        """
-        now = time.monotonic()
-        pause_s = fault.after_s or min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(attempts - 1, 10))
-        pause_s *= 1.0 if fault.after_s else random.uniform(0.5, 1.0)
-        since = now
-        if fault.overloaded:
-            since = self.overloaded_since = self.overloaded_since or now
-        if now + (fault.after_s or 0.0) - since > _PATIENCE_S:
-            raise TeacherError(_put_off(fault, name, now - since))
-        if fault.after_s:
-            self.not_before = max(self.not_before, now + pause_s)
-        if (fault.after_s or fault.overloaded) and pause_s > _WORTH_SAYING_S:
-            self._tell(f"the endpoint {name} asks us to wait {pause_s:.0f} s", now + pause_s, say)
-        return 0.0 if fault.after_s else pause_s
-
-    def _tell(self, text: str, until: float, say: Say) -> None:
-        if until > self.said_until + _WORTH_SAYING_S:  # not for each of the requests that were in flight
-            self.said_until = until
-            say(text)
+    def next(self) -> tuple[Lane, Job]:
+        """The job whose turn it is; while the endpoint is down, one that never failed."""
+        if not self.pace.is_down:
+            return self.queue.popleft()
+        fresh = next((place for place, (_, job) in enumerate(self.queue) if not job.attempts), None)
+        if fresh is None:
+            self.pace.nothing_new()
+            return self.queue.popleft()
+        self.queue.rotate(-fresh)
+        chosen = self.queue.popleft()
+        self.queue.rotate(fresh)
+        return chosen
 
 
 @dataclass(slots=True, eq=False)
@@ -64,28 +50,65 @@ class Lane:
     """One back end at its endpoint."""
 
     backend: Backend
-    name: str  # of the place, for people
     endpoint: Endpoint
+    max_failures: float  # share of requests that may fail
     users: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: dict[Job, asyncio.Task[None]] = field(default_factory=dict)  # one a job in flight
+    later: dict[Job, asyncio.TimerHandle] = field(default_factory=dict)  # jobs that failed and are sent again then
     failed: Exception | None = None
     has_answered: bool = False
+    is_known: bool = True  # the ledger had some of the jobs that came last
     started: int = 0  # jobs
     refused: int = 0  # of the first ones, in a way that may be common to all
+    answered: int = 0  # jobs, of the ledger too
+    given_up: int = 0  # jobs since the last answer
+    failures: Counter[str] = field(default_factory=Counter)  # jobs that failed for good, by what was said
+    takes_n: bool = True  # whether it is worth asking for several samples in one request
+
+    def count_answers(self, more: int) -> None:
+        """So many jobs were answered."""
+        self.answered += more
+        self.given_up = 0
+
+    def next_number(self) -> int:
+        """The number of the next job."""
+        self.started += 1
+        return self.started
 
     def judge(self, job: Job, refused: Refused) -> Exception:
-        """What a refusal is: the row's own fault or, where it befell all of the first ones, everybody's."""
-        if self.has_answered or job.number > FIRST or refused.if_all is None:
-            return refused
-        self.refused += 1
-        are_more = self.started > self.refused or any(lane is self for lane, _ in self.endpoint.queue)
-        return refused.if_all if self.refused == FIRST or not are_more else refused
+        """What a refusal is: the row's own fault or, where too many meet it, everybody's."""
+        self.failures[f"{refused.reason}: {refused.detail}"] += 1
+        if not self.has_answered and job.number <= FIRST and refused.if_all is not None:
+            self.refused += 1
+            are_more = self.started > self.refused or any(lane is self for lane, _ in self.endpoint.queue)
+            if self.refused == FIRST or not (are_more or self.later):
+                return refused.if_all
+        self.given_up = self.given_up + 1 if refused.reason in PASSING else 0
+        if self.given_up >= _IN_A_ROW:
+            return TeacherError(
+                f"{self.given_up} requests to {self.endpoint.pace.name} in a row were given up ({refused.detail}); "
+                "every reply is kept: see to the endpoint and run the same command to go on"
+            )
+        failed = self.failures.total()
+        if self.backend.costs and failed >= _ENOUGH and failed > self.max_failures * (failed + self.answered):
+            return TeacherError(self._too_many(failed))
+        return refused
 
     def withdraw(self) -> list[Job]:
         """Take what waits for this back end out of the queue."""
-        queue = self.endpoint.queue
-        self.endpoint.queue = deque(one for one in queue if one[0] is not self)
-        return [job for lane, job in queue if lane is self]
+        queue, later = self.endpoint.queue, self.later
+        self.endpoint.queue, self.later = deque(one for one in queue if one[0] is not self), {}
+        for timer in later.values():
+            timer.cancel()
+        return [job for lane, job in queue if lane is self] + list(later)
+
+    def _too_many(self, failed: int) -> str:
+        often = "; ".join(f"{count:,} times {said}" for said, count in self.failures.most_common(3))
+        return (
+            f"{failed:,} of {failed + self.answered:,} requests to {self.endpoint.pace.name} failed: {often}. That is "
+            f"more than teacher.max_failures ({self.max_failures:g}) allows; every reply is kept: mend what is said "
+            "here, or raise it, and run the same command to go on"
+        )
 
 
 def given_up(fault: TryAgain, attempts: int) -> Exception:
@@ -100,11 +123,3 @@ def given_up(fault: TryAgain, attempts: int) -> Exception:
         "kept: see to the endpoint and run the same command to go on"
     )
     return Refused(fault.reason, f"given up after {attempts} attempts: {fault.detail}", if_all=all_failed)
-
-
-def _put_off(fault: TryAgain, name: str, for_s: float) -> str:
-    wish = f"wants {fault.after_s:.0f} s more" if fault.after_s else "still does"
-    return (
-        f"the endpoint {name} has put us off for {for_s:.0f} s and {wish} ({fault.detail}); {_PATIENCE_S:.0f} s is the "
-        "most that is waited. Every reply is kept: run the same command later, or lower teacher.concurrency"
-    )

@@ -20,6 +20,7 @@ VERSION = 2
 _LONG = 1024  # bytes from which compressing a text pays: about 17 us for 60 % of them
 _BUSY_S = 60.0
 _CHECKPOINT_PAGES = 4000  # 16 MB of log between two checkpoints: each costs two syncs and holds up who writes
+_CACHE_KB = 8_000  # the index of 250,000 replies
 
 _SCHEMA = (
     """
@@ -52,6 +53,7 @@ CREATE TABLE failures (           -- attempts that brought nothing and may have 
     created REAL NOT NULL
 )
 """,
+    "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",  # what was found out about endpoints
 )
 REPLY_COLUMNS = (
     "text, raw, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded"
@@ -182,6 +184,7 @@ def connect(path: Path, *, is_synced: bool = True) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
     connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
     return connection
 
 

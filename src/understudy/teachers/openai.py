@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,19 +12,34 @@ import orjson
 from understudy.errors import TeacherError
 from understudy.records import Example
 from understudy.teachers.address import Address
+from understudy.teachers.chat import (
+    body_of,
+    count_in,
+    error_in,
+    json_of,
+    reason_of,
+    retry_after_s,
+    same_model,
+    share,
+    status_in,
+    text_in,
+    text_of_bytes,
+    used_up_s,
+)
+from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Refused, Reply, Request, TryAgain
+from understudy.teachers.schemas import Schemas
 from understudy.teachers.settings import TeacherSettings
 
 if TYPE_CHECKING:
     import aiohttp
 
+_TOLD = {"object", "created", "model", "usage", "choices", "index", "finish_reason", "message", "role"}  # or of no use
 _DETAIL = 300  # characters of a server's message that are kept
-_VERSION = re.compile(r"([-@_](latest|main|preview|exp|v?\d+([-.:]\d+)*)|:[\w.-]+)+")
-_FLOATING = re.compile(r"([-@_](latest|main|preview|exp))+$")
 
 
 class OpenAI:
-    """One endpoint. Requests go over pooled connections; one call of ``complete`` is one attempt."""
+    """One endpoint. Requests go over pooled connections; one call of ``complete`` or ``samples`` is one attempt."""
 
     costs = True
 
@@ -33,12 +47,20 @@ class OpenAI:
         assert settings.model is not None  # TeacherSettings sees to it
         self.model = settings.model
         self.identity = settings.name or settings.model
+        self.hold: Callable[[float], None] = lambda for_s: None
+        """Called with seconds where the endpoint says that its limit is used up for so long."""
         self._settings = settings
         self._address = Address(settings)
-        self.endpoint = f"openai {self._address.endpoint}"
+        self.endpoint = f"openai {self._address.endpoint} {settings.model}"
         self.shown = self._address.shown
+        self._place = self._address.at("chat/completions")
         self._session: aiohttp.ClientSession | None = None
-        self._has_answered = False
+        self._models: set[str] = set()  # names by which it answers, as far as they were looked at
+        self._schemas: Schemas | None = None
+
+    def attach(self, ledger: Ledger) -> None:
+        """Remember there whether the endpoint knows schemas."""
+        self._schemas = Schemas(ledger, f"{self.shown} {self.model}")
 
     def start(self) -> None:
         """See that there is a key.
@@ -50,55 +72,93 @@ class OpenAI:
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request once."""
-        import aiohttp
+        if request.schema is None or self._schemas is None:
+            return (await self._send(body_of(request)))[0]
+        async with self._schemas.turn() as with_schema:
+            try:
+                reply = (await self._send(body_of(request, in_blocks=not with_schema)))[0]
+            except (Refused, TryAgain) as error:
+                raise self._schemas.failed(error, with_schema) from None
+            self._schemas.answered(reply.text, with_schema)
+            return reply
 
-        if self._session is None:
-            self._session = self._address.session(self._settings.timeout_s)
-        started = time.perf_counter()
-        try:
-            async with self._session.post(
-                self._address.at("chat/completions"), data=_body(request), allow_redirects=False
-            ) as response:
-                raw = await response.read()
-                status, headers = response.status, response.headers
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise self._unreachable(self._show(str(error))) from None
-        except TimeoutError:
-            message = f"no answer within timeout_s: {self._settings.timeout_s:g}"
-            raise TryAgain("timed_out", message, may_cost=True) from None
-        except aiohttp.ClientError as error:
-            raise TryAgain("connection_lost", self._show(f"{type(error).__name__}: {error}"), may_cost=True) from None
-        body = _json(raw)
-        status = _status_in(body) or status
-        if status != 200:
-            self._refuse(status, headers, body, raw)
-        reply = self._reply(body, raw, time.perf_counter() - started)
-        self._has_answered = True
-        return reply
+    async def samples(self, requests: Sequence[Request], example: Example) -> list[Reply]:
+        """Send several samples of the same messages in one request; it may bring fewer than were asked for.
+
+        What the prompt cost stands with the first, what the answers did is spread evenly.
+        """
+        return await self._send(body_of(requests[0], n=len(requests)))
 
     async def aclose(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
-    def _reply(self, body: Any, raw: bytes, latency_s: float) -> Reply:
+    async def _send(self, body: bytes) -> list[Reply]:
+        import aiohttp
+
+        settings = self._settings
+        if self._session is None:
+            self._session = self._address.session(settings.timeout_s, settings.connect_timeout_s)
+        started = time.perf_counter()
         try:
-            choice = body["choices"][0]
-            message = choice["message"]
-            text, refusal = _text(message.get("content")), _text(message.get("refusal"))
+            async with self._session.post(self._place, data=body, allow_redirects=False) as response:
+                raw = await _whole(response, settings.stall_timeout_s)
+                status, headers = response.status, response.headers
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            raise self._unreachable(self._show(str(error))) from None
+        except _Stalled:
+            message = f"the answer stopped in the middle for stall_timeout_s: {settings.stall_timeout_s:g}"
+            raise TryAgain("timed_out", message, may_cost=True) from None
+        except TimeoutError:
+            raise TryAgain("timed_out", f"no answer within timeout_s: {settings.timeout_s:g}", may_cost=True) from None
+        except aiohttp.ClientError as error:
+            raise TryAgain("connection_lost", self._show(f"{type(error).__name__}: {error}"), may_cost=True) from None
+        if for_s := used_up_s(headers):
+            self.hold(for_s)
+        return self.read_all(status, headers, raw, time.perf_counter() - started)
+
+    def read(self, status: int, headers: Mapping[str, str], raw: bytes, latency_s: float) -> Reply:
+        """The first reply in a response; raises what ``read_all`` does."""
+        return self.read_all(status, headers, raw, latency_s)[0]
+
+    def read_all(self, status: int, headers: Mapping[str, str], raw: bytes, latency_s: float) -> list[Reply]:
+        """The replies in a response.
+
+        Raises:
+            TryAgain, Refused, TeacherError: there is none.
+        """
+        body = json_of(raw)
+        status = status_in(body) or status
+        if status != 200:
+            self._refuse(status, headers, body, raw)
+        try:
+            return self._replies(body, latency_s)
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise TryAgain("malformed_reply", self._show(_decode(raw)), may_cost=True) from None
-        model = body.get("model") or ""
-        self._check_model(str(model))
-        usage = body.get("usage")
-        return Reply(
-            text=self._address.secrets.redact(text or refusal),
-            finish_reason="content_filter" if refusal else str(choice.get("finish_reason") or "stop"),
-            prompt_tokens=_count(usage, "prompt_tokens"),
-            completion_tokens=_count(usage, "completion_tokens"),
-            model=self._address.secrets.redact(str(model)),
-            latency_s=latency_s,
-        )
+            raise TryAgain("malformed_reply", self._show(text_of_bytes(raw)), may_cost=True) from None
+
+    def _replies(self, body: Any, latency_s: float) -> list[Reply]:
+        choices, usage, model = body.pop("choices"), body.get("usage"), str(body.get("model") or "")
+        if model not in self._models:
+            self._check_model(model)
+            self._models.add(model)
+        prompt, completion = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
+        replies = []
+        for place, choice in enumerate(choices):
+            message = choice["message"]
+            text, refusal = text_in(message.pop("content", None)), text_in(message.get("refusal"))
+            replies.append(
+                Reply(
+                    self._blot(text or refusal),
+                    "content_filter" if refusal else str(choice.get("finish_reason") or "stop"),
+                    prompt if place == 0 or prompt is None else 0,
+                    share(completion, place, len(choices)),
+                    model=self._blot(model),
+                    latency_s=latency_s,
+                    raw=self._rest(body | choice | message),
+                )
+            )
+        return [replies[0], *replies[1:]]  # an IndexError where there is none
 
     def _check_model(self, answered: str) -> None:
         if not answered or same_model(self.model, answered) or same_model(self.identity, answered):
@@ -114,14 +174,14 @@ class OpenAI:
         Raises:
             TryAgain, Refused, TeacherError: always one of them.
         """
-        message, code = _error_in(body)
-        said = self._show(message or _decode(raw)) or "no message"
+        message, code = error_in(body)
+        said = self._show(message or text_of_bytes(raw)) or "no message"
         detail = f"{status}: {said}"
         if status == 401:
             raise self._key_refused(detail)
         if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
             raise TeacherError(f"{self._address.shown} wants money before it answers ({detail}); see to the account")
-        if status in (404, 405) and not self._has_answered:
+        if status in (404, 405) and not self._models:
             raise TeacherError(
                 f"{self._address.shown} knows no such model or path ({detail}); "
                 f"check teacher.model ({self.model!r}) and teacher.base_url (it mostly ends in /v1)"
@@ -131,10 +191,10 @@ class OpenAI:
                 f"{self._address.shown} redirects elsewhere ({status}); set teacher.base_url to the new place"
             )
         if status == 429:
-            raise TryAgain("overloaded", detail, after_s=_retry_after_s(headers), overloaded=True)
+            raise TryAgain("overloaded", detail, after_s=retry_after_s(headers), overloaded=True)
         if status >= 500 or status in (408, 409, 425):
-            raise TryAgain("server_error", detail, after_s=_retry_after_s(headers))
-        reason = _reason(status, code, said)
+            raise TryAgain("server_error", detail, after_s=retry_after_s(headers))
+        reason = reason_of(status, code, said)
         if reason == "content_refused" or status not in (400, 403, 404, 422):
             raise Refused(reason, detail)
         raise Refused(reason, detail, if_all=self._key_refused(detail) if status == 403 else self._all_refused(detail))
@@ -149,92 +209,41 @@ class OpenAI:
         )
 
     def _unreachable(self, why: str) -> Exception:
-        if self._has_answered:
+        if self._models:
             return TryAgain("unreachable", why, unreachable=True)
         return TeacherError(
             f"{self._address.shown} cannot be reached ({why}); nothing was spent: "
             "start the server, or check teacher.base_url and the network"
         )
 
+    def _rest(self, sent: dict[str, Any]) -> bytes:
+        """What else the endpoint said that is worth keeping: reasoning, log-probabilities, its name for the answer."""
+        rest = {name: value for name, value in sent.items() if value and name not in _TOLD}
+        return self._blot(orjson.dumps(rest).decode()).encode() if rest else b""
+
+    def _blot(self, text: str) -> str:
+        return self._address.secrets.blot(text)
+
     def _show(self, text: str) -> str:
         return " ".join(self._address.secrets.redact(text).split())[:_DETAIL]
 
 
-def same_model(asked: str, answered: str) -> bool:
-    """Whether two names can be of one model: either may leave out organisation, folder, tag, date or version number."""
-    short, long = sorted((_plain(asked), _plain(answered)), key=len)
-    return long == short or (long.startswith(short) and _VERSION.fullmatch(long[len(short) :]) is not None)
+class _Stalled(Exception):
+    """An answer began to come and stopped."""
 
 
-def _plain(name: str) -> str:
-    last = re.split(r"[/\\]", name.casefold().rstrip("/\\"))[-1]
-    return _FLOATING.sub("", last.removesuffix(".gguf"))
-
-
-def _body(request: Request) -> bytes:
-    parameters = dict(request.sampling)
-    if "seed" in parameters:
-        parameters["seed"] += request.sample
-    return orjson.dumps({"model": request.model, "messages": request.messages, **parameters})
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _decode(raw: bytes) -> str:
-    return raw.decode(errors="replace")
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, list):  # some servers answer in parts
-        return "".join(part.get("text") or "" for part in content)
-    if not isinstance(content, str | None):
-        raise TypeError("an answer must be a text")
-    return content or ""
-
-
-def _count(usage: Any, name: str) -> int | None:
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None
-
-
-def _error_in(body: Any) -> tuple[str, str]:
-    """Message and code of an error body, whatever form the server gives it."""
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        message = error.get("message") or error.get("detail") or ""
-        return str(message), str(error.get("code") or error.get("type") or "")
-    return (error, "") if isinstance(error, str) else ("", "")
-
-
-def _status_in(body: Any) -> int | None:
-    """Routers send the status of a fault inside a body with status 200."""
-    if not isinstance(body, dict) or "choices" in body or not isinstance(body.get("error"), dict):
-        return None
-    code = body["error"].get("code")
-    return code if isinstance(code, int) and 400 <= code < 600 else None
-
-
-def _reason(status: int, code: str, message: str) -> str:
-    words = f"{code} {message}".casefold()
-    if status == 413 or "context_length" in words or "context length" in words or "too long" in words:
-        return "too_long"
-    if "content_filter" in words or "content_policy" in words or "content management policy" in words:
-        return "content_refused"
-    return {403: "forbidden", 404: "not_found", 422: "unprocessable"}.get(status, "bad_request")
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+async def _whole(response: aiohttp.ClientResponse, stall_timeout_s: float) -> bytes:
+    """The body, each part of which comes in time."""
+    content, parts = response.content, []
+    if content.is_eof():  # it came along with the headers
+        return await response.read()
+    while not content.at_eof():
+        stall = asyncio.timeout(stall_timeout_s)
+        try:
+            async with stall:
+                parts.append(await content.readany())
+        except TimeoutError:
+            if stall.expired():
+                raise _Stalled from None
+            raise
+    return b"".join(parts)

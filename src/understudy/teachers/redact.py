@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 _IN_URL = re.compile(r"(\w://)[^/@\s\"'<>]+@")
 _SHORTEST = 4  # a shorter secret would blot out ordinary text
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)S?$", re.IGNORECASE)
+_LONG = 12  # characters from which a text that looks like a secret is taken for one
 
 
 class Secrets:
@@ -29,9 +32,27 @@ class Secrets:
         values = [value for _, value in parse_qsl(parts.query)]
         return cls([key, password or user, pair, userinfo, *values])
 
-    def redact(self, text: str) -> str:
-        """``text`` with every secret, and every password in a URL, replaced by ``***``."""
+    @classmethod
+    def all_known(cls, urls: Iterable[str] = (), variables: Iterable[str] = ()) -> Secrets:
+        """What these URLs and environment variables hold, and every variable whose name says that it is secret."""
+        values = [os.environ.get(name, "").strip() for name in variables]
+        values += [value.strip() for name, value in os.environ.items()
+                   if _SECRET_NAME.search(name) and len(value.strip()) >= _LONG]  # fmt: skip
+        for url in urls:
+            values += cls.of(url, None)._values
+        return cls(values)
+
+    def found_in(self, text: str) -> bool:
+        """Whether one of the values stands in the text; short ones may stand there by chance."""
+        return any(value in text for value in self._values if len(value) >= _LONG)
+
+    def blot(self, text: str) -> str:
+        """``text`` with every secret replaced by ``***``: for what a teacher says, which is its own otherwise."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, "***")
-        return _IN_URL.sub(r"\1***@", text)
+        return text
+
+    def redact(self, text: str) -> str:
+        """``text`` with every secret, and every password in a URL, replaced by ``***``."""
+        return _IN_URL.sub(r"\1***@", self.blot(text))

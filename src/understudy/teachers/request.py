@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import orjson
 
-from understudy.errors import DataError, TeacherError
+from understudy.errors import DataError, ParseError, TeacherError
 from understudy.records import Example
 
 Message: TypeAlias = dict[str, str]
@@ -78,6 +78,30 @@ class Reply:
     recorded: bool = False  # an answer to a prompt that was not ours
     raw: bytes = b""  # what else the endpoint sent, as JSON: reasoning, log-probabilities, its name for the answer
 
+    @property
+    def is_written(self) -> bool:
+        """Whether a language model wrote it outside any endpoint; ``model`` then says who, and when."""
+        return self.raw == WRITTEN
+
+
+WRITTEN = b'{"written":true}'
+"""What a reply that was written outside any endpoint has as ``raw``."""
+
+
+def answer_in(reply: Reply) -> str:
+    """The text of a reply that is an answer.
+
+    Raises:
+        ParseError: it was cut off, refused, or is empty.
+    """
+    if reply.finish_reason == "length":
+        raise ParseError("cut_off", "the answer was cut off; a larger sampling.max_tokens lets it end")
+    if reply.finish_reason == "content_filter":
+        raise ParseError("content_refused", reply.text)
+    if not reply.text.strip():
+        raise ParseError("empty_reply")
+    return reply.text
+
 
 class Backend(Protocol):
     """What can answer requests.
@@ -85,9 +109,15 @@ class Backend(Protocol):
     Building one checks its settings and works out its identity; it must be cheap and open nothing, because
     ``--dry-run`` and ``estimate`` build one too. Calls come from one event loop, many at a time.
 
-    Two more attributes are looked for and may be left out: ``shown``, a text for people that says where it is (by
-    default the name of the back end), and ``matched(example) -> str``, for one that answers by the row and not only
-    by the messages: a digest of all that it looks at in the row, which then stands in the request's key.
+    Some more attributes are looked for and may be left out:
+
+    - ``shown``: a text for people that says where it is, by default the name of the back end;
+    - ``matched(example) -> str``, for one that answers by the row and not only by the messages: a digest of all that
+      it looks at in the row, which then stands in the request's key;
+    - ``attach(ledger)``, called before ``start``: for what must outlive a kill;
+    - ``samples(requests, example) -> list[Reply]``: several samples of the same messages with one attempt. Fewer
+      replies than requests are as good; the rest is then asked for one by one, as it is after a Refused;
+    - ``hold``, to which a function of seconds is assigned: call it where nothing should be sent for so long.
     """
 
     identity: str
@@ -150,6 +180,7 @@ class TryAgain(Exception):
             else for 10 minutes ends the run.
         may_cost: the request may have been answered and billed.
         unreachable: nobody answers at all; when retries are used up the run ends instead of dropping every row.
+        otherwise: the next attempt is made in another way: it needs no pause, and this one does not count.
     """
 
     def __init__(
@@ -161,6 +192,7 @@ class TryAgain(Exception):
         overloaded: bool = False,
         may_cost: bool = False,
         unreachable: bool = False,
+        otherwise: bool = False,
     ) -> None:
         super().__init__(reason, detail)
         self.reason = reason
@@ -169,3 +201,4 @@ class TryAgain(Exception):
         self.overloaded = overloaded
         self.may_cost = may_cost
         self.unreachable = unreachable
+        self.otherwise = otherwise

@@ -14,11 +14,13 @@ from understudy.templates import is_template, variables_of
 
 _RESERVED = {"messages", "model", "n", "stream", "response_format"}
 _OWN_FIELDS = {
-    "openai": {"base_url", "api_key_env"},
+    "openai": {"base_url", "api_key_env", "connect_timeout_s", "stall_timeout_s"},
+    "batch": {"base_url", "api_key_env", "poll_s"},
     "recorded": {"replies"},
     "transformers": {"batch_size", "dtype"},
 }
-_NEEDED = {"openai": {"model"}, "recorded": {"replies"}, "transformers": {"model"}}
+_IN_BATCHES = 10_000  # what is in flight there waits for hours, at little cost
+_NEEDED = {"batch": {"model"}, "openai": {"model"}, "recorded": {"replies"}, "transformers": {"model"}}
 
 
 class Price(Settings):
@@ -99,7 +101,7 @@ class TeacherSettings(Settings):
     model_config = ConfigDict(hide_input_in_errors=True)  # it may hold a URL with a password
 
     backend: str = "openai"
-    """openai, transformers, recorded, or the name of an installed extension."""
+    """openai, batch, transformers, recorded, or the name of an installed extension."""
     model: str | None = None
     """The endpoint's name of the model, or a hub id or folder (transformers); for recorded: who wrote the replies."""
     name: str | None = None
@@ -109,16 +111,29 @@ class TeacherSettings(Settings):
     price: Price | None = None
     """US dollars per million tokens; a budget in money needs it."""
     concurrency: int = Field(default=64, gt=0)
-    """Most requests in flight at once, over all teachers at this place; where they differ, the first one's holds."""
+    """Most requests in flight at once, over all teachers at this place; where they differ, the first one's holds.
+    For batch 10,000 by default."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """The endpoint's limit, where it does not say so itself."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """The endpoint's limit, of prompts and answers together."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Longest wait for one answer."""
+    connect_timeout_s: float = Field(default=10.0, gt=0)
+    """openai: longest wait for a connection."""
+    stall_timeout_s: float = Field(default=30.0, gt=0)
+    """openai: longest wait for more of an answer that has begun to come."""
     retries: int = Field(default=5, ge=0)
-    """How often a request is sent again after a fault. Being told to slow down does not count; nothing else for
-    10 minutes ends the run."""
+    """How often a request is sent again after a fault. Being told to slow down does not count, nor does an endpoint
+    that answers nobody; either for 10 minutes ends the run."""
+    max_failures: float = Field(default=0.5, gt=0, le=1)
+    """Share of requests that may fail for good, once 50 have; more ends the run."""
     base_url: str | None = Field(default=None, repr=False)
-    """openai: where the API is; by default the variable OPENAI_BASE_URL, then https://api.openai.com/v1."""
+    """openai, batch: where the API is; by default the variable OPENAI_BASE_URL, then https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
-    """openai: the environment variable that holds the key; the key itself is never a setting."""
+    """openai, batch: the environment variable that holds the key; the key itself is never a setting."""
+    poll_s: float = Field(default=30.0, gt=0)
+    """batch: longest time between two looks at what was sent."""
     replies: tuple[RecordedFile, ...] = ()
     """recorded: the files that hold the replies; the first whose fields an example has answers it."""
     batch_size: int = Field(default=8, gt=0)
@@ -127,6 +142,13 @@ class TeacherSettings(Settings):
     """transformers: the numbers to compute with; auto is what the weights are saved in."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of an extension's back end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _many_at_once(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("backend") == "batch":
+            return {"concurrency": _IN_BATCHES, **values}
+        return values
 
     @field_validator("replies", mode="before")
     @classmethod

@@ -8,17 +8,26 @@ from typing import Any
 import orjson
 
 from understudy.errors import SettingsError, TeacherError
+from understudy.progress import Asking
 from understudy.records import Example
 from understudy.settings import did_you_mean, validate
 from understudy.teachers.budget import Budget
 from understudy.teachers.engine import Engine, enter
-from understudy.teachers.jobs import Call, Say, Slot, Waiter
+from understudy.teachers.jobs import Call, Say, Slot
 from understudy.teachers.lanes import Lane
 from understudy.teachers.ledger import Ledger
+from understudy.teachers.line import Line, Repair
+from understudy.teachers.offline import Missing, Offline
 from understudy.teachers.rehearsal import Estimate, Rehearsal
-from understudy.teachers.request import Backend, Message, Request
+from understudy.teachers.request import Backend, Message, Reply, Request
 from understudy.teachers.settings import Price, Sampling, TeacherSettings
 from understudy.teachers.usage import Meter, Usage
+
+
+def _batch(settings: TeacherSettings) -> Backend:
+    from understudy.teachers.batch import Batch
+
+    return Batch(settings)
 
 
 def _openai(settings: TeacherSettings) -> Backend:
@@ -40,6 +49,7 @@ def _transformers(settings: TeacherSettings) -> Backend:
 
 
 BACKENDS: Mapping[str, Callable[[TeacherSettings], Backend]] = {
+    "batch": _batch,
     "openai": _openai,
     "recorded": _recorded,
     "transformers": _transformers,
@@ -73,6 +83,8 @@ def open_teacher(
     budget: Budget | None = None,
     render_only: bool = False,
     keep: int = 100,
+    offline: bool = False,
+    missing: Missing | None = None,
     say: Say | None = None,
 ) -> Teacher:
     """Open a teacher; close it, or use it in a ``with`` statement.
@@ -85,6 +97,9 @@ def open_teacher(
         settings: those of a teacher, or plain values as in a study.
         budget: the wall that all teachers of a study share.
         render_only: send nothing; keep the first ``keep`` requests in ``rendered`` and count all in ``estimate()``.
+        offline: send nothing: only the ledger answers, and rows of what it lacks are dropped as ``not_in_ledger``. What
+            is ``recorded`` answers all the same.
+        missing: told, from another thread, of each request that an offline teacher's ledger lacks.
         say: told, from another thread, once for every pause of more than 5 s that the endpoint asks for.
 
     Raises:
@@ -94,6 +109,9 @@ def open_teacher(
     if isinstance(settings, Mapping):
         settings = validate(TeacherSettings, dict(settings), "teacher")
     backend = backend_of(settings)
+    if offline and settings.backend != "recorded":
+        backend = Offline(backend, missing)
+        settings = settings.model_copy(update={"requests_per_minute": None, "tokens_per_minute": None})
     budget = budget if backend.costs else None
     if budget is not None:
         budget.check(settings.price, settings.sampling, "teacher")
@@ -133,7 +151,7 @@ class Teacher:
         self._is_open = True
         self._matched: Callable[[Example], str] | None = getattr(backend, "matched", None)
         self._parameters = settings.sampling.parameters()
-        self._call = Call(settings.sampling, meter, settings.retries, settings.price, budget, say)
+        self._call = Call(settings.sampling, meter, settings.retries, settings.timeout_s, settings.price, budget, say)
 
     @property
     def identity(self) -> str:
@@ -161,10 +179,34 @@ class Teacher:
         """What was asked through this handle and those made of it."""
         return self._meter.read()
 
+    def expect(self, replies: int | None) -> None:
+        """So many replies are going to be asked for; ``None`` if nobody knows."""
+        self._meter.expect(replies)
+
+    def asking(self) -> Asking:
+        """How far what is asked through this handle is."""
+        usage, pace = self._meter.read(), self._place[1].endpoint.pace if self._place else None
+        return Asking(
+            replies=usage.requests + usage.from_ledger,
+            expected=self._meter.expected,
+            from_ledger=usage.from_ledger,
+            tokens=usage.prompt_tokens + usage.completion_tokens,
+            in_flight=pace.in_flight if pace else 0,
+            limit=int(pace.limit) if pace else 0,
+            spent_usd=usage.spent_usd,
+            budget=self._budget.tell() if self._budget else "",
+            last_fault=pace.last_fault if pace else "",
+        )
+
     @property
     def renders_only(self) -> bool:
         """Whether it was opened with ``render_only``: then it sends nothing."""
         return self._place is None
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether only the ledger answers; ``usage().requests`` then counts what it lacks."""
+        return isinstance(self._backend, Offline)
 
     @property
     def rendered(self) -> list[list[Message]]:
@@ -191,19 +233,31 @@ class Teacher:
 
     # What ask() uses.
 
-    def request(self, example: Example, messages: Sequence[Message], sample: int) -> Request:
+    def request(
+        self, example: Example, messages: Sequence[Message], sample: int, schema: Mapping[str, Any] | None = None
+    ) -> Request:
         """The request for one sample of an example."""
         matched = self._matched(example) if self._matched else None
-        return Request(self._backend.identity, self._backend.model, messages, self._parameters, sample, matched=matched)
+        backend = self._backend
+        return Request(backend.identity, backend.model, messages, self._parameters, sample, schema, matched)
 
-    def submit(self, batch: Sequence[tuple[Example, Request]], waiter: Waiter) -> list[Slot]:
-        """Have some requests answered, by the ledger or the endpoint."""
+    def line(self, repair: Repair | None = None) -> Line:
+        """A new line of rows that ask this teacher."""
+        return Line(self._submit, self.known, repair)
+
+    def join(self, line: Line, batch: Sequence[tuple[Example, Request]]) -> None:
+        """Have some requests answered, by the ledger or the endpoint, at the end of a line."""
+        line.join(batch, self._call)
+
+    def _submit(self, slots: Sequence[Slot]) -> None:
         if not self._opener._is_open or self._place is None:
             raise TeacherError("this teacher is closed; ask inside its with statement")
-        slots = [Slot(example, request, self._call, waiter) for example, request in batch]
         engine, lane = self._place
         engine.submit(lane, slots)
-        return slots
+
+    def known(self, keys: Sequence[str]) -> Mapping[str, Reply]:
+        """The replies that the ledger has, by key."""
+        return self._ledger.get_many(keys)
 
     def abandon(self, slots: Iterable[Slot]) -> None:
         """Nobody waits for these any more."""

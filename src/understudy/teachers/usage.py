@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from understudy.teachers.request import Reply
 
@@ -22,6 +25,16 @@ class Usage:
     unpriced: int = 0  # replies whose price nobody knows
     uncounted: int = 0  # replies whose tokens nobody counted
     recorded: int = 0  # replies to prompts that were not ours
+    written: dict[str, int] = field(default_factory=dict)  # replies written outside any endpoint, by who and when
+
+    @classmethod
+    def total(cls, uses: Iterable[Mapping[str, Any]]) -> Usage:
+        """The sum of several, each as a mapping."""
+        sums = asdict(cls())
+        for use in uses:
+            for name, count in use.items():
+                sums[name] = dict(Counter(sums[name]) + Counter(count)) if name == "written" else sums[name] + count
+        return cls(**sums)
 
 
 class Meter:
@@ -30,12 +43,21 @@ class Meter:
     def __init__(self, parent: Meter | None = None) -> None:
         self._usage = Usage()
         self._parent = parent
+        self.expected: int | None = 0  # replies in all; None where nobody knows
         self._lock = threading.Lock()
 
     def read(self) -> Usage:
         """A copy of the counts so far."""
         with self._lock:
-            return Usage(*(getattr(self._usage, f.name) for f in fields(Usage)))
+            return replace(self._usage, written=dict(self._usage.written))
+
+    def expect(self, replies: int | None) -> None:
+        """So many more replies are to come."""
+        with self._lock:
+            known = None not in (self.expected, replies)
+            self.expected = (self.expected or 0) + (replies or 0) if known else None
+        if self._parent is not None:
+            self._parent.expect(replies)
 
     def asked(self, attempts: int, reply: Reply | None) -> None:
         """The teacher was asked and answered, or did not (``None``)."""
@@ -63,3 +85,5 @@ class Meter:
         self._usage.unpriced += reply.usd is None
         self._usage.uncounted += reply.prompt_tokens is None or reply.completion_tokens is None
         self._usage.recorded += reply.recorded
+        if reply.is_written:
+            self._usage.written[reply.model] = self._usage.written.get(reply.model, 0) + 1

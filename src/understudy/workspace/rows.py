@@ -84,6 +84,12 @@ class Rows:
         for part in sorted(self.folder.glob("part-*.parquet")):
             yield from map(_example, _stream(part, id=id))
 
+    def replies(self) -> Iterator[str]:
+        """The ledger keys of the replies behind all rows, dropped ones too; many stand behind several rows."""
+        for part in [*sorted(self.folder.glob("part-*.parquet")), self.folder / "dropped.parquet"]:
+            for row in _stream(part, columns=["replies"]):
+                yield from row["replies"]
+
     def ids(self) -> Iterator[str]:
         """The ids alone."""
         for part in sorted(self.folder.glob("part-*.parquet")):

@@ -1,0 +1,89 @@
+"""The keeper: sees replies into the ledger, all that came meanwhile in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from time import perf_counter
+
+from understudy.teachers.ledger import Ledger
+from understudy.teachers.ledger_file import Failure, Write
+from understudy.teachers.request import Reply
+
+_GATHER_S = 0.002  # between two commits, at least: each costs as much as ten replies
+_SLOW_S = 0.002  # a disk that takes longer than this is not waited for in the loop
+
+
+class Keeper:
+    """Belongs to one loop; every method is called in it.
+
+    Where the disk is quick the loop itself waits for it, which costs less than to change threads twice.
+    """
+
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+        self._ledger, self._loop = ledger, loop
+        self._writes: list[Write] = []
+        self._futures: list[asyncio.Future[Reply]] = []
+        self._failures: list[Failure] = []
+        self._is_busy = False  # a commit is due, or not durable yet
+        self._done_at = 0.0
+        self._is_slow = False  # the disk
+
+    def keep(self, write: Write) -> asyncio.Future[Reply]:
+        """Done when the reply is durable: it, or the ledger's own where another process was first."""
+        durable: asyncio.Future[Reply] = self._loop.create_future()
+        self._writes.append(write)
+        self._futures.append(durable)
+        self._soon()
+        return durable
+
+    def note(self, failure: Failure) -> None:
+        """Write down an attempt that brought nothing."""
+        self._failures.append(failure)
+        self._soon()
+
+    def _soon(self) -> None:
+        """While one group is on its way to the disk the next one gathers."""
+        if not self._is_busy:
+            self._is_busy = True
+            wait_s = self._done_at + _GATHER_S - perf_counter()
+            self._loop.call_later(wait_s, self._commit) if wait_s > 0 else self._loop.call_soon(self._commit)
+
+    def _commit(self) -> None:
+        writes, futures, failures = self._writes, self._futures, self._failures
+        self._writes, self._futures, self._failures = [], [], []
+        try:
+            stored = self._ledger.commit(writes, failures)
+        except Exception as error:
+            self._resolve(futures, [], error)
+            return
+        if not self._is_slow:
+            self._resolve(futures, stored, self._synced())
+            return
+
+        def tell(error: Exception | None) -> None:  # in the ledger's thread: wakes the loop once for all
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+                self._loop.call_soon_threadsafe(self._resolve, futures, stored, error)
+
+        self._ledger.when_durable(tell)
+
+    def _synced(self) -> Exception | None:
+        began = perf_counter()
+        try:
+            self._ledger.sync()
+        except Exception as error:
+            return error
+        self._is_slow = perf_counter() - began > _SLOW_S
+        return None
+
+    def _resolve(
+        self, futures: Sequence[asyncio.Future[Reply]], stored: Sequence[Reply], error: Exception | None
+    ) -> None:
+        for place, future in enumerate(futures):
+            if future.done():  # cancelled
+                continue
+            future.set_exception(error) if error else future.set_result(stored[place])
+        self._is_busy, self._done_at = False, perf_counter()
+        if self._writes or self._failures:
+            self._soon()

@@ -1,0 +1,325 @@
+"""Batches: many requests in one file, answered hours later, by whichever run is there then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from asking import asked, examples
+from batch_server import BatchServer
+from test_secrets import KEY, PASSWORD, assert_no_file_holds_a_secret, clean
+from toys import hear_ctrl_c
+
+from understudy.errors import TeacherError
+from understudy.settings import validate
+from understudy.teachers import Ledger, Price, TeacherSettings, batch_fetch, open_teacher
+from understudy.teachers.batch import Batch
+from understudy.teachers.batch_api import BatchApi
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    running = BatchServer(answer=lambda messages: messages[-1]["content"].upper())
+    with running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "quiet_s", 0.05)
+
+
+def settings(server: BatchServer, **changes: object) -> TeacherSettings:
+    values = {"backend": "batch", "model": "tiny", "base_url": server.base_url, "poll_s": 0.02, **changes}
+    return validate(TeacherSettings, values, "teacher")
+
+
+def test_fifty_rows_in_one_batch_come_back_in_order(ledger: Ledger, server: BatchServer):
+    price = Price(input=1, output=2)
+    with open_teacher(settings(server, price=price), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(50))
+        usage = teacher.usage()
+    assert [row.target for row in kept] == [f"ROW {i};" for i in range(50)]
+    assert (dropped, server.sizes, server.uploads) == ([], [50], 1)
+    assert server.bodies[0].keys() == {"model", "messages"}
+    assert (usage.requests, usage.unpriced) == (50, 0)
+    assert usage.spent_usd == pytest.approx(50 * (10 * 1 + 5 * 2) / 1e6)
+    with open_teacher(settings(server), ledger) as teacher:
+        assert asked(teacher, examples(50))[0] == kept
+    assert server.requests == 50
+
+
+def test_many_requests_wait_together_unless_the_study_says_otherwise(server: BatchServer):
+    assert settings(server).concurrency == 10_000
+    assert settings(server, concurrency=7).concurrency == 7
+    assert TeacherSettings(model="tiny").concurrency == 64
+
+
+def test_the_limits_of_a_file_split_it(ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Batch, "most_requests", 20)
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(50))[0]) == 50
+        assert server.sizes == [20, 20, 10]
+        monkeypatch.setattr(Batch, "most_bytes", 2000)
+        assert len(asked(teacher, examples(20, start=50))[0]) == 20
+    assert all(len(file) <= 2000 for name, file in server.files.items() if name in ("file-4", "file-5", "file-6"))
+    assert server.doubles == 0
+
+
+def test_rows_that_a_batch_made_room_for_wait_for_one_another(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch_fetch, "_GROUP", 3)
+    with open_teacher(settings(server, concurrency=20), ledger) as teacher:
+        assert len(asked(teacher, examples(50))[0]) == 50
+    assert server.sizes == [20, 20, 10]
+
+
+@pytest.mark.parametrize("says_expired", [True, False])
+def test_what_an_expired_batch_left_goes_into_another(ledger: Ledger, server: BatchServer, says_expired: bool):
+    server.endings, server.says_expired = ["expired"], says_expired
+    with open_teacher(settings(server), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(20))
+    assert (len(kept), dropped, server.sizes) == (20, [], [20, 10])
+    assert server.doubles == 0
+
+
+def test_lines_of_the_error_file_are_faults_of_their_rows(ledger: Ledger, server: BatchServer):
+    server.refuse = {"row 3;": 400, "row 5;": 500}
+    with open_teacher(settings(server, retries=1), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(8))
+    assert len(kept) == 6
+    assert [(row.example.id, row.reason) for row in dropped] == [("e3", "bad_request"), ("e5", "server_error")]
+    assert "400: made to fail with 400" in dropped[0].detail
+    assert server.sizes == [8, 1]
+
+
+def test_when_every_request_is_refused_the_run_ends(ledger: Ledger, server: BatchServer):
+    server.refuse = {"row": 400}
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="teacher.sampling"):
+        asked(teacher, examples(8))
+
+
+def test_an_answer_in_no_known_form_is_not_paid_for_again(ledger: Ledger, server: BatchServer):
+    server._answered = lambda one: {"answer": "yes", "response": {"status_code": 200}}  # type: ignore[method-assign]
+    for _ in range(2):
+        with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="not known here"):
+            asked(teacher, examples(3))
+    assert server.sizes == [3]
+
+
+def test_a_batch_that_fails_says_why(ledger: Ledger, server: BatchServer):
+    server.endings = ["failed"]
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError) as caught:
+        asked(teacher, examples(3))
+    assert "line 1: This line is not parseable" in str(caught.value)
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(3))[0]) == 3
+
+
+def test_a_full_queue_is_waited_for_and_large_files_are_halved(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Batch, "most_requests", 20)
+    server.room = 12
+    with open_teacher(settings(server), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(50))
+    assert (len(kept), dropped, server.doubles) == (50, [], 0)
+    assert max(len(one.requests) for one in server.batches.values() if one.status == "completed") <= 12
+    server.room = 0
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="Enqueued token limit"):
+        asked(teacher, examples(3, start=50))
+
+
+def test_what_somebody_cancels_is_not_sent_again_by_itself(ledger: Ledger, server: BatchServer):
+    server.endings, server.says_expired = ["cancelled"], True
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="was cancelled"):
+        asked(teacher, examples(10))
+    assert (server.sizes, ledger.info().replies) == ([10], 5)
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(10))[0]) == 10
+    assert (server.sizes, server.doubles) == ([10, 5], 0)
+
+
+def test_a_provider_that_stumbles_is_asked_again(ledger: Ledger, server: BatchServer):
+    server.faults, server.lost_creates = [503, 500, 429], 1
+    with open_teacher(settings(server), ledger) as teacher:
+        kept, _ = asked(teacher, examples(5))
+        assert (len(kept), server.sizes, server.uploads) == (5, [5], 1)
+        server.keeps_metadata, server.lost_creates = False, 1
+        kept, _ = asked(teacher, examples(5, start=5))
+    assert (len(kept), server.sizes, server.doubles) == (5, [5, 5], 0)
+
+
+def test_what_cannot_work_is_said_before_anything_is_paid(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    server.faults = [401]
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="export OPENAI_API_KEY"):
+        asked(teacher, examples(3))
+    url = server.base_url.replace("/v1", "/v2")
+    with open_teacher(settings(server, base_url=url), ledger) as teacher, pytest.raises(TeacherError) as caught:
+        asked(teacher, examples(3))
+    assert "has no batch API" in str(caught.value)
+    server.is_down = True
+    monkeypatch.setattr(BatchApi, "patience_s", 0.1)
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="run the same command"):
+        asked(teacher, examples(3))
+    server.stop()
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="cannot be reached"):
+        asked(teacher, examples(3))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def is_under_way(server: BatchServer) -> bool:
+    return any(one.status == "in_progress" for one in server.batches.values())
+
+
+def stopped_run(ledger: Ledger, server: BatchServer, rows: int) -> list[str]:
+    """A run that ends while its batch is under way; what it said."""
+    said: list[str] = []
+    server.is_held = True
+
+    def run() -> None:
+        with suppress(TeacherError):
+            asked(teacher, examples(rows))
+
+    with open_teacher(settings(server), ledger, say=said.append) as teacher:
+        thread = Thread(target=run)
+        thread.start()
+        wait_until(lambda: is_under_way(server))
+    thread.join()
+    server.is_held = False
+    return said
+
+
+def test_a_later_run_waits_for_the_batches_of_a_stopped_one(ledger: Ledger, server: BatchServer):
+    stopped_run(ledger, server, 5)
+    with open_teacher(settings(server), ledger) as teacher:
+        kept, _ = asked(teacher, examples(8))
+    assert [row.target for row in kept] == [f"ROW {i};" for i in range(8)]
+    assert (server.sizes, server.doubles) == ([5, 3], 0)
+
+
+def test_what_nobody_asks_for_any_more_is_kept_all_the_same(ledger: Ledger, server: BatchServer):
+    stopped_run(ledger, server, 10)
+    with open_teacher(settings(server, price=Price(input=1, output=2)), ledger) as teacher:
+        asked(teacher, examples(2))
+    assert (ledger.info().replies, server.sizes) == (10, [10])
+    assert ledger.info().usd == pytest.approx(10 * 20 / 1e6)
+
+
+def test_a_batch_that_is_gone_is_asked_again(ledger: Ledger, server: BatchServer):
+    stopped_run(ledger, server, 5)
+    server.batches.clear()
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="set the key"):
+        asked(teacher, examples(5))
+    assert server.uploads == 1
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(5))[0]) == 5
+    assert server.uploads == 2
+
+
+def test_two_at_once_wait_for_one_batch(tmp_path: Path, server: BatchServer):
+    kept: list[Any] = []
+
+    def run() -> None:
+        with Ledger.open(tmp_path / "ledger.sqlite3") as ledger, open_teacher(settings(server), ledger) as teacher:
+            kept.append(asked(teacher, examples(20))[0])
+
+    threads = [Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(rows) for rows in kept] == [20, 20]
+    assert (server.requests, server.doubles) == (20, 0)
+
+
+def test_no_file_holds_a_secret(tmp_path: Path, server: BatchServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.echo_headers, server.faults, server.refuse = True, [500], {"row 1;": 400}
+    server.answer = lambda messages: f"I was sent {server.headers[-1]} and {PASSWORD}"
+    said: list[str] = []
+    url = f"{server.base_url}?key={PASSWORD}"
+    with Ledger.open(tmp_path / "ledger.sqlite3") as ledger:
+        with open_teacher(settings(server, base_url=url), ledger, say=said.append) as teacher:
+            kept, dropped = asked(teacher, examples(4))
+        assert "Authorization" in str(kept[0].target), "the plant must be there to be found"
+        server.endings, server.faults = ["failed"], [401] * 3
+        with open_teacher(settings(server, base_url=url), ledger) as teacher, pytest.raises(TeacherError) as caught:
+            asked(teacher, examples(3, start=4))
+        assert "key=" not in "".join(path.name for path in tmp_path.iterdir())
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert clean(kept, dropped, caught.value, said)
+    assert_no_file_holds_a_secret(tmp_path)
+
+
+RUN = """
+import sys
+from asking import examples, parse, prompt
+from understudy.teachers import Ledger, TeacherSettings, ask, open_teacher
+from understudy.teachers.batch import Batch
+Batch.quiet_s = 0.05
+ledger, base_url, out = sys.argv[1:]
+settings = TeacherSettings(backend="batch", model="tiny", base_url=base_url, poll_s=0.02)
+with Ledger.open(ledger) as ledger, open_teacher(settings, ledger) as teacher, open(out, "w") as file:
+    for row in ask(teacher, examples(50), prompt, parse):
+        print(row.id, row.target, file=file, flush=True)
+"""
+
+
+def start(tmp_path: Path, server: BatchServer) -> subprocess.Popen[bytes]:
+    arguments = [str(tmp_path / "ledger.sqlite3"), server.base_url, str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *arguments], env=environment, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "uploads"),
+    [("upload", 1), ("before create", 2), ("after create", 1), ("polling", 1), ("content", 1)],
+)
+def test_a_kill_at_any_moment_pays_for_nothing_twice(tmp_path: Path, server: BatchServer, moment: str, uploads: int):
+    server.hangs_at, server.is_held = moment, moment == "polling"
+    run = start(tmp_path, server)
+    wait_until(lambda: server.hangs > 0 or (moment == "polling" and is_under_way(server)))
+    run.send_signal(signal.SIGKILL)
+    run.communicate(timeout=30)
+    server.hangs_at, server.is_held = "", False
+    _, errors = start(tmp_path, server).communicate(timeout=60)
+    assert errors == b""
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert lines == [f"e{i} ROW {i};" for i in range(50)]
+    assert (server.sizes, server.requests, server.uploads) == ([50], 50, uploads)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once_and_the_batch_goes_on(tmp_path: Path, server: BatchServer):
+    server.is_held = True
+    run = start(tmp_path, server)
+    wait_until(lambda: is_under_way(server))
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=10)
+    assert b"KeyboardInterrupt" in errors
+    server.is_held = False
+    assert start(tmp_path, server).communicate(timeout=60)[1] == b""
+    assert server.sizes == [50]
