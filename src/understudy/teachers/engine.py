@@ -12,21 +12,20 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from understudy.errors import BudgetReached, TeacherError
-from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of, usual_prompt_tokens
+from understudy.errors import BudgetReached, TeacherError, UnderstudyError
+from understudy.teachers.desk import Desk
 from understudy.teachers.jobs import Job, Outcome, Slot
 from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Endpoint, Lane, given_up
 from understudy.teachers.leases import Leases
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.ledger_file import Failure, Write
 from understudy.teachers.pace import Pace
-from understudy.teachers.request import Backend, Refused, Reply, TryAgain, key_of
+from understudy.teachers.request import Backend, Refused, TryAgain
+from understudy.teachers.sender import Sender, usual_tokens
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
@@ -75,14 +74,12 @@ class Engine:
         self.users = 0
         self._ledger = ledger
         self._leases = Leases(ledger.path)
-        self._in_flight: dict[str, Job] = {}
-        self._lock = threading.Lock()  # guards _in_flight and the slots of its jobs
+        self._desk = Desk()
         self._finished: list[Slot] = []  # who waits for them is not told yet
         self._is_telling = False
         self._elsewhere: dict[Job, Lane] = {}  # another process has these in flight
-        self._settled = asyncio.Event()  # some budget may have room again
         self._loop = _new_loop()
-        self._keeper = Keeper(ledger, self._loop)
+        self._sender = Sender(Keeper(ledger, self._loop))
         self._loop.call_later(_LOOK_S, self._let_in)
         self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
         self._thread.start()
@@ -99,7 +96,7 @@ class Engine:
         A job is entered before the ledger is read and leaves after its reply is durable. So whoever comes in between
         finds one of the two, and no request is sent twice.
         """
-        new = self._join_or_enter(slots)
+        new = self._desk.enter(slots)
         if not lane.is_known:  # what the ledger has all the same is found before it is sent
             self._send(lane, list(new.values()))
             return
@@ -118,8 +115,7 @@ class Engine:
     def _count_known(self, lane: Lane, jobs: int) -> None:
         """The ledger had some replies, of an earlier run or another process."""
         lane.has_answered = lane.is_known = True
-        with self._lock:
-            lane.count_answers(jobs)
+        lane.count_answers(jobs)
 
     def _send(self, lane: Lane, jobs: list[Job]) -> None:
         try:
@@ -129,27 +125,12 @@ class Engine:
 
     def _answer(self, outcomes: Iterable[tuple[Job, Outcome]]) -> None:
         for job, outcome in outcomes:
-            for slot in self._settle(job, outcome):
+            for slot in self._desk.settle(job, outcome):
                 slot.waiter.answered(slot)
-
-    def _join_or_enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
-        contents = [slot.request.content() for slot in slots]
-        new: dict[str, Job] = {}
-        with self._lock:
-            for slot, content in zip(slots, contents, strict=True):
-                slot.key = key_of(content)
-                slot.job = self._in_flight.get(slot.key)
-                if slot.job is None:
-                    slot.job = self._in_flight[slot.key] = new[slot.key] = Job(slot.key, content, slot, [])
-                slot.job.slots.append(slot)
-        return new
 
     def abandon(self, slots: Iterable[Slot]) -> None:
         """The asker is gone: what nobody else waits for is not sent; what was sent still lands in the ledger."""
-        with self._lock:
-            for slot in slots:
-                if slot.job is not None and slot in slot.job.slots:
-                    slot.job.slots.remove(slot)
+        self._desk.leave(slots)
 
     def leave(self, lane: Lane) -> None:
         """Give a lane back; the last user closes it, and with the last lane the engine ends."""
@@ -168,11 +149,11 @@ class Engine:
             self._thread.join()
             self._loop.close()
             self._leases.close()
-            self._answer((job, _closed()) for job in list(self._in_flight.values()))  # came too late for the loop
+            self._answer((job, _closed()) for job in self._desk.under_way())  # came too late for the loop
 
     # Called in the loop: what is sent.
 
-    def _enqueue(self, lane: Lane, jobs: list[Job], *, first: bool = False) -> None:
+    def _enqueue(self, lane: Lane, jobs: Sequence[Job], *, first: bool = False) -> None:
         if lane.failed:
             for job in jobs:
                 self._finish(job, lane.failed)
@@ -202,50 +183,46 @@ class Engine:
                 endpoint.look_again(self._loop.call_later(wait_s, self._wake, endpoint))
                 break
             lane, job = endpoint.next()
-            if self._is_wanted(job) and self._is_ours(lane, job):
-                job.tokens = _usual_tokens(job) if endpoint.pace.tokens_per_minute else 0
-                endpoint.pace.sent(job.tokens)
-                begun.append((lane, job))
-        known = self._ledger.look(one.key for _, job in begun for one in job.all)  # now that they are leased
-        for lane, job in begun:
-            if known and any(one.key in known for one in job.all):
-                self._answered_elsewhere(lane, job, known)
-            else:
-                job.number = job.number or lane.next_number()
-                lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
+            if (wanted := _as_one(self._desk.wanted(job.all))) and self._is_ours(lane, wanted):
+                wanted.tokens = usual_tokens(wanted) if endpoint.pace.tokens_per_minute else 0
+                endpoint.pace.sent(wanted.tokens)
+                begun.append((lane, wanted))
+        for lane, job in self._unknown(begun):
+            job.number = job.number or lane.next_number()
+            lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
 
-    def _is_wanted(self, job: Job) -> bool:
-        """Whether somebody still waits for a job; samples of it that nobody waits for are left out."""
-        with self._lock:
-            for one in job.all:
-                if not one.slots:
-                    self._in_flight.pop(one.key, None)
-        job.others = [one for one in job.others if one.slots]
-        return bool(job.slots or job.others)
+    def _unknown(self, begun: Sequence[tuple[Lane, Job]]) -> Iterator[tuple[Lane, Job]]:
+        """Those that no other process has answered between our first look into the ledger and our lease."""
+        try:
+            known = self._ledger.look(one.key for _, job in begun for one in job.all)
+        except UnderstudyError as error:
+            for lane, job in begun:
+                lane.endpoint.pace.in_flight -= 1
+                self._end(job.all, error, lane)
+            return
+        for lane, job in begun:
+            if not any(one.key in known for one in job.all):
+                yield lane, job
+                continue
+            lane.endpoint.pace.in_flight -= 1
+            jobs = _single(job)
+            self._count_known(lane, sum(one.key in known for one in jobs))
+            for one in jobs:
+                self._leases.give_back(one.key)
+                if one.key in known:
+                    self._finish(one, known[one.key])
+            self._enqueue(lane, [one for one in jobs if one.key not in known], first=True)
 
     def _is_ours(self, lane: Lane, job: Job) -> bool:
         """Whether no other process has a job in flight; else it waits for that."""
         if all(self._lease(one) for one in job.all):
             return True
-        for one in job.all:
-            one.others = []
+        for one in _single(job):
             self._leases.give_back(one.key)
             if not self._elsewhere:
                 self._loop.call_later(_LOOK_S, self._look_again)
             self._elsewhere[one] = lane
         return False
-
-    def _answered_elsewhere(self, lane: Lane, job: Job, known: Mapping[str, Reply]) -> None:
-        """Another process was first, between our first look into the ledger and our lease."""
-        lane.endpoint.pace.in_flight -= 1
-        jobs = job.all
-        self._count_known(lane, sum(one.key in known for one in jobs))
-        for one in jobs:
-            one.others = []
-            self._leases.give_back(one.key)
-            if one.key in known:
-                self._finish(one, known[one.key])
-        self._enqueue(lane, [one for one in jobs if one.key not in known], first=True)
 
     def _lease(self, job: Job) -> bool:
         """Lease a job; one that another process has had in flight for longer than any wait is taken from it."""
@@ -262,19 +239,14 @@ class Engine:
     def _look_again(self) -> None:
         """At what other processes had in flight: the ledger has it, or it is our turn, or they are still at it."""
         elsewhere, self._elsewhere = self._elsewhere, {}
-        known = self._ledger.look(job.key for job in elsewhere)
         for job, lane in elsewhere.items():
-            if job.key in known:
-                self._finish(job, known[job.key])
-            else:
-                self._enqueue(lane, [job], first=True)
+            self._enqueue(lane, [job], first=True)
 
     async def _attend(self, lane: Lane, job: Job) -> None:
         """See one attempt at a job through: to its outcome, or back into the queue."""
         jobs, began = job.all, time.monotonic()
         try:
-            replies = await self._attempt(lane, job)
-            kept = [await durable for durable in [self._keep(*pair) for pair in zip(jobs, replies, strict=False)]]
+            kept = await self._sender.send(lane, job)
         except asyncio.CancelledError:
             self._end(jobs, _closed())
             raise
@@ -289,8 +261,7 @@ class Engine:
         except Exception as error:
             self._end(jobs, error, lane)
         else:
-            with self._lock:
-                lane.count_answers(len(kept))
+            lane.count_answers(len(kept))
             for one, reply in zip(jobs, kept, strict=False):
                 one.asker.call.meter.asked(one.attempts, reply)
                 self._finish(one, reply, asked=True)
@@ -305,47 +276,6 @@ class Engine:
         del lane.tasks[job]
         lane.endpoint.pace.in_flight -= 1
         self._wake(lane.endpoint)
-
-    async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
-        """Send a job, with its other samples, once."""
-        call, request = job.asker.call, job.asker.request
-        most = _most(job) if call.budget or call.price else Spending()
-        if call.budget is not None:
-            await self._reserve(call.budget, most)
-        job.attempts += 1
-        spent = Spending(requests=1)
-        try:
-            if job.others:
-                replies = await lane.backend.samples([one.asker.request for one in job.all], job.asker.example)  # pyright: ignore[reportAttributeAccessIssue]
-            else:
-                replies = [await lane.backend.complete(request, job.asker.example)]
-            if not lane.backend.costs or call.price or job.attempts > 1:
-                free = {} if lane.backend.costs else {"usd": 0.0}
-                replies = [priced(replace(reply, attempts=job.attempts, **free), call.price) for reply in replies]
-            spent = spending_of(replies, most)
-            lane.has_answered = True
-            lane.endpoint.pace.answered(spent.tokens - job.tokens)
-            return replies
-        except TryAgain as fault:
-            if fault.may_cost:
-                spent = most
-                self._keeper.note(_failure(job, fault, most))
-            raise
-        except asyncio.CancelledError:
-            spent = most
-            raise
-        finally:
-            if call.budget is not None:
-                call.budget.settle(most, spent)
-                self._settled.set()
-
-    async def _reserve(self, budget: Budget, most: Spending) -> None:
-        while not budget.reserve(most):
-            self._settled.clear()
-            await self._settled.wait()
-
-    def _keep(self, job: Job, reply: Reply) -> asyncio.Future[Reply]:
-        return self._keeper.keep(Write(job.key, job.content, job.asker.request.teacher, reply, job.asker.call.price))
 
     # Called in the loop: what becomes of a job.
 
@@ -372,7 +302,7 @@ class Engine:
         del lane.later[job]
         self._enqueue(lane, [job], first=True)
 
-    def _apart(self, lane: Lane, jobs: list[Job]) -> None:
+    def _apart(self, lane: Lane, jobs: Sequence[Job]) -> None:
         """Send samples one by one from now on."""
         lane.takes_n = False
         for job in jobs:
@@ -393,7 +323,7 @@ class Engine:
 
         An asker that woke for each row would fight the loop for the interpreter.
         """
-        self._finished.extend(self._settle(job, outcome, asked=asked))
+        self._finished.extend(self._desk.settle(job, outcome, asked=asked))
         if not self._is_telling:
             self._is_telling = True
             self._loop.call_later(_TELL_S, self._tell)
@@ -402,17 +332,6 @@ class Engine:
         slots, self._finished, self._is_telling = self._finished, [], False
         for slot in slots:
             slot.waiter.answered(slot)
-
-    def _settle(self, job: Job, outcome: Outcome, *, asked: bool = False) -> list[Slot]:
-        """Take a job out and give its slots the outcome; they are to be told."""
-        with self._lock:
-            self._in_flight.pop(job.key, None)
-            slots, job.slots = job.slots, []
-        for slot in slots:
-            if isinstance(outcome, Reply) and not (asked and slot is job.asker):
-                slot.call.meter.known(outcome)
-            slot.outcome = outcome
-        return slots
 
     def _fail(self, lane: Lane, error: Exception) -> None:
         """The endpoint cannot be used: everything that waits for it hears of it."""
@@ -450,25 +369,25 @@ def _grouped(jobs: Sequence[Job]) -> Iterator[Job]:
         yield first
 
 
+def _as_one(jobs: Sequence[Job]) -> Job | None:
+    """Samples of the same messages as one job."""
+    if not jobs:
+        return None
+    jobs[0].others = list(jobs[1:])
+    return jobs[0]
+
+
+def _single(job: Job) -> list[Job]:
+    """A job and the samples that went with it, each for itself."""
+    jobs = job.all
+    for one in jobs:
+        one.others = []
+    return jobs
+
+
 def _pace(settings: TeacherSettings, backend: Backend) -> Pace:
     name = getattr(backend, "shown", settings.backend)
     return Pace(name, settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
-
-
-def _usual_tokens(job: Job) -> int:
-    prompt = usual_prompt_tokens(job.asker.request.messages)
-    return prompt + (job.asker.call.sampling.longest_answer or 0) * (1 + len(job.others))
-
-
-def _most(job: Job) -> Spending:
-    """The most that an attempt can cost."""
-    call = job.asker.call
-    return most_spending(job.asker.request.messages, call.sampling, call.price, n=1 + len(job.others))
-
-
-def _failure(job: Job, fault: TryAgain, most: Spending) -> Failure:
-    usd = most.usd if job.asker.call.price else None
-    return Failure(job.key, job.asker.request.teacher, fault.reason, fault.detail, usd)
 
 
 def _backoff_s(attempts: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
@@ -63,11 +64,13 @@ class Lane:
     answered: int = 0  # jobs, of the ledger too
     given_up: int = 0  # jobs since the last answer
     failures: Counter[str] = field(default_factory=Counter)  # jobs that failed for good, by what was said
+    lock: threading.Lock = field(default_factory=threading.Lock)  # askers count answers of the ledger
     takes_n: bool = True  # whether it is worth asking for several samples in one request
 
     def count_answers(self, more: int) -> None:
         """So many jobs were answered."""
-        self.answered += more
+        with self.lock:
+            self.answered += more
         self.given_up = 0
 
     def next_number(self) -> int:

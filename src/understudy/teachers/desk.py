@@ -1,0 +1,65 @@
+"""The desk: where askers hand in what they want answered, and equal requests become one job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from understudy.teachers.jobs import Job, Outcome, Slot
+from understudy.teachers.request import Reply, key_of
+
+
+class Desk:
+    """The jobs under way, by key. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()  # guards the jobs and their slots
+
+    def enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
+        """Let slots wait for the jobs that are under way, or for new ones, which are returned by key."""
+        contents = [slot.request.content() for slot in slots]
+        new: dict[str, Job] = {}
+        with self._lock:
+            for slot, content in zip(slots, contents, strict=True):
+                slot.key = key_of(content)
+                slot.job = self._jobs.get(slot.key)
+                if slot.job is None:
+                    slot.job = self._jobs[slot.key] = new[slot.key] = Job(slot.key, content, slot, [])
+                slot.job.slots.append(slot)
+        return new
+
+    def leave(self, slots: Iterable[Slot]) -> None:
+        """Slots wait no more."""
+        with self._lock:
+            for slot in slots:
+                if slot.job is not None and slot in slot.job.slots:
+                    slot.job.slots.remove(slot)
+
+    def wanted(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those that somebody still waits for; the others are taken out."""
+        with self._lock:
+            for job in jobs:
+                if not job.slots:
+                    self._jobs.pop(job.key, None)
+            return [job for job in jobs if job.slots]
+
+    def settle(self, job: Job, outcome: Outcome, *, asked: bool = False) -> list[Slot]:
+        """Take a job out and give its slots the outcome; they are to be told.
+
+        Args:
+            asked: whether the job was sent, so that its asker has counted it.
+        """
+        with self._lock:
+            self._jobs.pop(job.key, None)
+            slots, job.slots = job.slots, []
+        for slot in slots:
+            if isinstance(outcome, Reply) and not (asked and slot is job.asker):
+                slot.call.meter.known(outcome)
+            slot.outcome = outcome
+        return slots
+
+    def under_way(self) -> list[Job]:
+        """All jobs."""
+        with self._lock:
+            return list(self._jobs.values())
