@@ -172,13 +172,17 @@ def faults(bench: Bench) -> None:
     rows = 500 if bench.quick else 3_000
     can = rows - rows // NEVER
     print(f"\nFaults, {rows} rows, of which {can} can be answered, 64 in flight; shares of the requests: {FAULTS}")
-    runs = {"ours": ["ours"], "two of ours": ["ours", "ours"], "bare aiohttp": ["bare"], "openai client": ["openai"]}
+    runs = {"ours": ["ours"], "ours, schema": ["ours"], "two of ours": ["ours", "ours"], "bare aiohttp": ["bare"],
+            "openai client": ["openai"]}  # fmt: skip
     if bench.quick:
-        del runs["ours"], runs["bare aiohttp"]  # the other two say most
+        del runs["ours"], runs["bare aiohttp"]  # the others say most
     for name, clients in runs.items():
-        bench.tell("set", always={word: status for word, (status, _) in ALWAYS.items()}, **FAULTS)
+        has_schema = name.endswith("schema")
+        broken = {"broken_content": 0.05} if has_schema else {}  # half of the JSON, in a body that is whole
+        bench.tell("set", always={word: status for word, (status, _) in ALWAYS.items()}, **FAULTS, **broken)
         folder = bench.fresh()
         extra = ["--always", str(NEVER), "--timeout-s", "3", *(["--retries", "3"] if bench.quick else [])]
+        extra += ["--form"] if has_schema else []
         processes = [bench.start(client, rows, 64, folder, *extra) for client in clients]
         took = [finished(process) for process in processes]
         twice = bench.tell("stats")["doubles"]
@@ -188,7 +192,8 @@ def faults(bench: Bench) -> None:
                   f"others: {', '.join(others)}", flush=True)  # fmt: skip
         if clients[0] == "ours":
             share = min((one["as_must_be"] - one["disordered"]) / rows for one in took)
-            what = "under faults" + (", two processes on one ledger" if len(took) > 1 else "")
+            what = "under faults" + name.removeprefix("ours").replace("two of ours", ", two processes on one ledger")
+            what += " and 5 % malformed JSON under it" * has_schema
             bench.figure(f"right or dropped with the right reason {what}", share, 1.0, "of all rows")
             bench.figure(f"paid twice {what}", twice, 0, "rows", at_most=True)
 

@@ -82,12 +82,20 @@ class ChatServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._wait_for(self._forget())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def _wait_for(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+    async def _forget(self) -> None:
+        """Answer nobody who still waits."""
+        late = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=2**26)

@@ -50,7 +50,7 @@ def test_a_day_with_the_commands(toy: Toy):
     assert done.returncode == 0, done.stderr
     assert "answers" in done.stdout
     assert str(Path("runs") / "toy" / "REPORT.md") in done.stdout
-    assert toy.server.requests == 36
+    assert toy.server.requests == 33
 
     as_json = understudy("report", "runs/toy", "--json", folder=toy.folder)
     assert json.loads(as_json.stdout)["study"]["name"] == "toy"

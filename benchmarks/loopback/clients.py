@@ -35,6 +35,9 @@ TASK = (
 ALWAYS = {"impossible": (400, "bad_request"), "hopeless": (500, "server_error")}
 """A word in a note -> the status that it always meets, and the reason with which our engine has to drop the row."""
 
+UNREADABLE = ("cut_off", "not_json", "not_the_form")
+"""Why ours drops a row whose answer under a schema was unreadable, and that to the repair too."""
+
 _NUMBER = re.compile(r"under its number, which is (\d+)\.")
 
 
@@ -82,7 +85,8 @@ class Taken:
 
     def row(self, number: int, outcome: str) -> None:
         self.outcomes[outcome] += 1
-        self.as_must_be += outcome == ("right" if not self.always else must_be(number, self.always))
+        must = must_be(number, self.always) if self.always else "right"
+        self.as_must_be += outcome == must or (must == "right" and outcome in UNREADABLE)
         self.disordered += number <= self.last
         self.last = number
 
@@ -110,6 +114,8 @@ def _peak_mb() -> float:
 
 
 def ours(told: argparse.Namespace, taken: Taken) -> None:
+    from pydantic import BaseModel
+
     from understudy.errors import ParseError
     from understudy.prompts import Prompt
     from understudy.records import Dropped, Example
@@ -118,11 +124,18 @@ def ours(told: argparse.Namespace, taken: Taken) -> None:
     def examples(numbers: range, always: int) -> Iterator[Example]:
         return (Example(id=str(number), input=note(number, always)) for number in numbers)
 
+    class Item(BaseModel):
+        number: int
+        text: str
+
     def parse(example: Example, reply: str) -> Example:
         number = number_in(reply)
         if number is None:
             raise ParseError("no_number", reply)
         return example.replace(target=str(number))
+
+    def take(example: Example, item: Item) -> Example:
+        return example.replace(target=str(item.number))
 
     prompt = Prompt("bench", TASK + "{{ example.input }}").bind()
     settings: dict[str, Any] = {
@@ -137,7 +150,9 @@ def ours(told: argparse.Namespace, taken: Taken) -> None:
         for _ in ask(teacher, examples(warm_up(told), 0), prompt, parse):
             pass
         taken.begin()
-        for row in ask(teacher, examples(range(told.rows), told.always), prompt, parse):
+        rows = examples(range(told.rows), told.always)
+        asked = ask(teacher, rows, prompt, take, form=Item) if told.form else ask(teacher, rows, prompt, parse)
+        for row in asked:
             if isinstance(row, Dropped):
                 taken.row(int(row.example.id), row.reason)
             else:
@@ -233,6 +248,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the ledger or the lines go")
     parser.add_argument("--timeout-s", type=float, default=120.0)
     parser.add_argument("--retries", type=int, help="of ours; by default its own default")
+    parser.add_argument("--form", action="store_true", help="ours: ask for replies under a schema")
     parser.add_argument("--always", type=int, default=0, help="one of so many rows can never be answered")
     told = parser.parse_args()
     taken = Taken(told.always)

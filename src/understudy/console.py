@@ -34,6 +34,7 @@ class _Step:
     def said(self) -> str:
         elapsed_s = time.monotonic() - self.started
         rows = f"{self.done:,}" if self.total in (None, self.done) else f"{self.done:,} of {self.total:,}"
+        rows += " rows" if self.asking else ""
         return ", ".join([rows, *(_said(self.asking(), elapsed_s) if self.asking else ()), f"{elapsed_s:.0f} s"])
 
 

@@ -64,7 +64,7 @@ def test_direct_asks_for_each_label_and_drops_what_is_no_row_or_stands_twice(tea
     server.answer = answer
     rows = made("direct", Given(TASK, teacher, TRAIN, []), rows=12, batch=3, shots=2)[len(TRAIN) :]
     examples = [row for row in rows if isinstance(row, Example)]
-    assert server.requests == 4  # two labels, two samples of three rows each
+    assert server.requests == 2  # two labels, two samples of three rows each in one request
     assert {(row.input, row.target) for row in examples} == {
         (f"{kind} {label} {noun}", label)
         for label in ("red", "blue")

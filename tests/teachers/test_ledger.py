@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
+import random
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from understudy.errors import OutOfSpace, WorkspaceError
 from understudy.teachers import Ledger, Message, Price, Reply, Request, ledger_path
+from understudy.teachers.ledger_file import Failure, Write
+from understudy.teachers.request import key_of
 
 
 def request(number: int, **changes: object) -> Request:
@@ -65,24 +69,98 @@ def test_many_threads_and_processes_may_write_at_once(tmp_path: Path):
     assert len(known) == 125
 
 
-def test_what_was_committed_survives_a_cut_at_any_place_of_the_write_ahead_log(tmp_path: Path):
-    path = tmp_path / "ledger.sqlite3"
-    with Ledger.open(path) as ledger:
-        sizes = []
-        for i in range(20):
-            ledger.put(request(i), Reply(f"reply {i}"))
-            sizes.append(path.with_name(path.name + "-wal").stat().st_size)
-        log = path.with_name(path.name + "-wal").read_bytes()
-        shutil.copy(path, tmp_path / "main")
-    for cut in range(0, len(log) + 1, 2_999):
-        folder = tmp_path / f"cut-{cut}"
+@dataclass(frozen=True)
+class Stored:
+    """A ledger as a power cut leaves it before SQLite has written anything back into the main file."""
+
+    main: bytes
+    log: bytes
+    ends: list[int]  # where each frame of the log ends
+    whole: list[int]  # where each frame that ends a commit ends
+    states: list[tuple[dict[str, str], int]]  # the replies and the number of failures after each of those
+
+    def cut(self, folder: Path, log: bytes) -> Path:
         folder.mkdir()
-        shutil.copy(tmp_path / "main", folder / "ledger.sqlite3")
-        (folder / "ledger.sqlite3-wal").write_bytes(log[:cut])
-        with Ledger.open(folder / "ledger.sqlite3") as ledger:
-            known = ledger.get_many([request(i).key for i in range(20)])
-        durable = sum(size <= cut for size in sizes)
-        assert [known[request(i).key].text for i in range(durable)] == [f"reply {i}" for i in range(durable)]
+        (folder / "ledger.sqlite3").write_bytes(self.main)
+        (folder / "ledger.sqlite3-wal").write_bytes(log)
+        return folder / "ledger.sqlite3"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    path = tmp_path_factory.mktemp("stored") / "ledger.sqlite3"
+    log, draw = path.with_name(path.name + "-wal"), random.Random(5)
+    replies, failures, states, row = dict[str, str](), 0, [], 0
+    with Ledger.open(path) as ledger:
+        assert log.stat().st_size == 0
+        for group in range(16):
+            texts = [draw.randbytes(draw.choice([5, 5, 500, 4000])).hex() for _ in range(draw.randint(0, 6))]
+            writes = []
+            for row, text in enumerate(texts, start=row + 1):
+                content = request(row).content()
+                writes.append(Write(key_of(content), content, "teacher", Reply(text)))
+            lost = [Failure(request(-i).key, "teacher", "timed_out", "late", None) for i in range(group % 3)]
+            if not writes and not lost:
+                continue
+            ledger.commit(writes, lost)
+            if draw.random() < 0.5:  # the groups in between are synced together with the next
+                ledger.sync()
+            replies |= {write.key: write.reply.text for write in writes}
+            failures += len(lost)
+            states.append((dict(replies), failures))
+        frames, whole = frames_of(log.read_bytes())
+        return Stored(path.read_bytes(), log.read_bytes(), frames, whole, states)
+
+
+def frames_of(log: bytes) -> tuple[list[int], list[int]]:
+    """Where the frames of a write-ahead log end, and where those do that end a commit.
+
+    https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+    """
+    (page_size,) = struct.unpack_from(">I", log, 8)
+    ends, whole, place = [], [], 32
+    while place < len(log):
+        (pages_after_commit,) = struct.unpack_from(">I", log, place + 4)
+        place += 24 + page_size
+        ends.append(place)
+        if pages_after_commit:
+            whole.append(place)
+    return ends, whole
+
+
+def assert_holds(path: Path, state: tuple[dict[str, str], int]) -> None:
+    replies, failures = state
+    with Ledger.open(path) as ledger:
+        assert {entry.key: entry.reply.text for entry in ledger.entries()} == replies
+        assert ledger.info().failures == failures
+        again = ledger.put(request(1), Reply("paid again"))
+        assert again.text == replies.get(request(1).key, "paid again")
+    with Ledger.open(path) as ledger:
+        assert ledger.info().replies == len(replies | {request(1).key: ""})
+
+
+def test_a_power_cut_at_any_frame_of_the_log_leaves_every_whole_commit(tmp_path: Path, stored: Stored):
+    assert len(stored.ends) > 40
+    assert len(stored.whole) == len(stored.states), "one commit a group"
+    for cut in (0, 32, *stored.ends):
+        path = stored.cut(tmp_path / str(cut), stored.log[:cut])
+        assert_holds(path, state_at(stored, cut))
+
+
+def test_a_power_cut_at_any_byte_of_the_log_leaves_every_whole_commit(tmp_path: Path, stored: Stored):
+    draw = random.Random(7)
+    for number in range(100):
+        cut = draw.randrange(len(stored.log))
+        lost = bytes(len(stored.log) - cut) * (number % 2)  # a file may have grown before its content came
+        path = stored.cut(tmp_path / str(number), stored.log[:cut] + lost)
+        while lost and cut < len(stored.log) and not stored.log[cut]:
+            cut += 1  # what was lost was nothing but zeros
+        assert_holds(path, state_at(stored, cut))
+
+
+def state_at(stored: Stored, cut: int) -> tuple[dict[str, str], int]:
+    commits = sum(end <= cut for end in stored.whole)
+    return stored.states[commits - 1] if commits else ({}, 0)
 
 
 def test_a_full_disk_is_said_and_what_was_there_is_whole(tmp_path: Path):

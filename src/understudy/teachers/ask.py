@@ -29,7 +29,6 @@ M = TypeVar("M", bound="BaseModel")
 _RowOf: TypeAlias = Callable[[Example, Request], Example]
 """The row that a sample of an example is."""
 
-_MENDABLE = ("not_json", "not_the_form")
 _SOME = 64  # rows that are read, rendered and looked up together
 
 
@@ -180,10 +179,13 @@ def _repaired(form: type[BaseModel], request: Request, reply: Reply) -> Request 
     from understudy.teachers.structured import read_form, repair
 
     try:
-        read_form(answer_in(reply), form)
+        text = answer_in(reply)
+    except ParseError:  # to ask once more would bring no other
+        return None
+    try:
+        read_form(text, form)
     except ParseError as error:
-        if error.reason in _MENDABLE:
-            return replace(request, messages=repair(request.messages, reply.text, error))
+        return replace(request, messages=repair(request.messages, text, error))
     return None
 
 
