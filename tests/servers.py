@@ -42,7 +42,7 @@ class ChatServer:
     ignores_n: bool = False
     refuses_n: bool = False  # with 400
     ignores_schema: bool = False
-    refuses_schema: bool = False  # with 500
+    refuses_schema: int = 0  # with this status
     logprobs: bool = False  # sent where they are asked for
     usage: bool = True
     answer_headers: Mapping[str, str] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class ChatServer:
         if self.refuses_n and "n" in body:
             return self._fault(400, request, {})
         if self.refuses_schema and "response_format" in body:
-            return self._fault(500, request, {})
+            return self._fault(self.refuses_schema, request, {})
         if self.raw:
             return web.Response(body=self.raw.pop(0), content_type="application/json")
         return web.json_response(self._completion(body), headers=dict(self.answer_headers))

@@ -15,7 +15,7 @@ from understudy.records import digest
 from understudy.students import prepare
 from understudy.study import Study
 from understudy.study_file import load_study
-from understudy.teachers import Ledger, Message, TeacherSettings, usual_prompt_tokens
+from understudy.teachers import Ledger, Message, TeacherSettings, tell_price, usual_prompt_tokens
 from understudy.workspace import Workspace
 
 SECONDS_A_REPLY = 2.0
@@ -41,6 +41,8 @@ class Rehearsed:
     usd: float | None
     seconds: float
     """At 2 s a reply and the study's concurrency."""
+    price: str
+    """Which price was taken where the study sets none, and where it stands; empty where it sets one or none is known."""
     prompts: tuple[Sequence[Message], ...]
 
 
@@ -111,6 +113,7 @@ def _rehearsed(
         recorded=recorded,
         **counted,
         seconds=seconds,
+        price=tell_price(teacher) if teacher else "",
         prompts=tuple(rehearsal["rendered"][:prompts]),
     )
 
@@ -137,6 +140,7 @@ def tell_estimate(total: Mapping[str, Any]) -> str:
         lines.append("answers are not counted: set teacher.sampling.max_tokens for an upper bound")
     elif total["usd"] is None:
         lines.append("money is not known: set teacher.price, e.g. price: {input: 0.15, output: 0.60}")
+    lines += dict.fromkeys(step["price"] for step in total["steps"] if step["price"])
     return "\n".join(lines)
 
 

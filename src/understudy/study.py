@@ -15,7 +15,7 @@ from understudy.settings import Settings, validate
 from understudy.sources import Source
 from understudy.students import settings_model
 from understudy.task import Task
-from understudy.teachers import TeacherSettings
+from understudy.teachers import TeacherSettings, with_price
 
 Equal = Literal["steps", "tokens", "words", "teacher_tokens", "usd"]
 
@@ -116,7 +116,7 @@ def check_study(study: Study) -> None:
 def _cost_is_unknown(arm: Arm, entry: str) -> bool:
     if arm.teacher is None or not any(open_recipe(name).asks for name, _ in arm.chain):
         return False
-    return arm.teacher.backend == "recorded" or (entry == "usd" and arm.teacher.price is None)
+    return arm.teacher.backend == "recorded" or (entry == "usd" and with_price(arm.teacher).price is None)
 
 
 def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:

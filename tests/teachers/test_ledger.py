@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -90,15 +91,16 @@ class Stored:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     path = tmp_path_factory.mktemp("stored") / "ledger.sqlite3"
     log, draw = path.with_name(path.name + "-wal"), random.Random(5)
-    replies, failures, states, row = dict[str, str](), 0, [], 0
+    replies, failures, states, rows = dict[str, str](), 0, [], count()
     with Ledger.open(path) as ledger:
         assert log.stat().st_size == 0
         for group in range(16):
             texts = [draw.randbytes(draw.choice([5, 5, 500, 4000])).hex() for _ in range(draw.randint(0, 6))]
-            writes = []
-            for row, text in enumerate(texts, start=row + 1):
-                content = request(row).content()
-                writes.append(Write(key_of(content), content, "teacher", Reply(text)))
+            contents = [request(next(rows)).content() for _ in texts]
+            writes = [
+                Write(key_of(content), content, "teacher", Reply(text))
+                for content, text in zip(contents, texts, strict=True)
+            ]
             lost = [Failure(request(-i).key, "teacher", "timed_out", "late", None) for i in range(group % 3)]
             if not writes and not lost:
                 continue

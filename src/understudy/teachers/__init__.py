@@ -13,6 +13,7 @@ from understudy.teachers.cassette import Cassette, Exported, Imported, import_ca
 from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
 from understudy.teachers.offline import NOT_IN_LEDGER, Missing, RepliesMissing, all_answered, all_missing
+from understudy.teachers.prices import tell_price, with_price
 from understudy.teachers.redact import Secrets
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
@@ -61,7 +62,9 @@ __all__ = [
     "ledger_path",
     "open_teacher",
     "public_url",
+    "tell_price",
     "terms_of",
     "usual_prompt_tokens",
+    "with_price",
     "write_cassette",
 ]

@@ -39,8 +39,6 @@ class Batch:
     """
 
     costs = True
-    discount = 0.5
-    """Share of the usual price."""
     quiet_s = 2.0
     """How long nothing may have come before a file is sent."""
     most_requests = 50_000

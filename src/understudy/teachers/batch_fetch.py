@@ -16,6 +16,7 @@ from understudy.errors import TeacherError
 from understudy.teachers.batch_api import BatchApi, BatchState, Gone
 from understudy.teachers.batches import Batches, OpenBatch
 from understudy.teachers.budget import priced
+from understudy.teachers.chat import cut_at_stop
 from understudy.teachers.lanes import given_up
 from understudy.teachers.ledger import Entry, Ledger
 from understudy.teachers.request import Reply, Request, TryAgain
@@ -175,7 +176,7 @@ class Fetcher:
         outcomes = {key: outcome for key, outcome in said.items() if outcome is not None}
         requests = await self._requests(batch, outcomes)
         entries = [
-            Entry(key, requests[key], priced(reply, self._price), self._price, time.time())
+            Entry(key, requests[key], *priced([cut_at_stop(reply, requests[key])], self._price), self._price, time.time())
             for key, reply in outcomes.items()
             if isinstance(reply, Reply) and key in requests
         ]

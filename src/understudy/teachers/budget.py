@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -111,6 +111,22 @@ class Budget:
         if (self.usd, self.tokens) != (None, None) and sampling.longest_answer is None:
             raise SettingsError(f"{where}.sampling.max_tokens: a budget in usd or tokens needs the longest answer")
 
+    def check_prompts(self, price: Price | None, prompts: Iterable[Sequence[Message]], where: str) -> None:
+        """See to it that what prompts can cost is known.
+
+        Raises:
+            SettingsError: there is a limit in money, and one of them may be longer than the price is known for.
+        """
+        if self.usd is None or price is None or price.most_prompt_tokens is None:
+            return
+        longest = max(map(most_prompt_tokens, prompts), default=0)
+        if not price.holds_for(longest):
+            raise SettingsError(
+                f"{where}.price: budget.usd needs the price of a prompt of up to {longest:,} tokens, and the one that "
+                f"is known ({price.input:g} and {price.output:g} usd) is that of at most {price.most_prompt_tokens:,}; "
+                "set what long prompts cost, or leave such rows out"
+            )
+
     def _passed_by(self, total: Spending) -> str | None:
         for name in ("usd", "tokens", "requests"):
             limit = getattr(self, name)
@@ -137,16 +153,22 @@ def usual_prompt_tokens(messages: Sequence[Message]) -> int:
 
 
 def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price | None, n: int = 1) -> Spending:
-    """The most that one attempt at ``n`` samples can cost."""
+    """The most that one attempt at ``n`` samples can cost; no money where the price is not known."""
     prompt, completion = most_prompt_tokens(messages), n * (sampling.longest_answer or 0)
-    return Spending(price.usd(prompt, completion) if price else 0.0, prompt + completion, 1)
+    usd = price.usd(prompt, completion) if price and price.holds_for(prompt) else 0.0
+    return Spending(usd, prompt + completion, 1)
 
 
-def priced(reply: Reply, price: Price | None) -> Reply:
-    """The reply with what it cost, where that can be worked out."""
-    if reply.usd is not None or price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
-        return reply
-    return replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
+def priced(replies: Sequence[Reply], price: Price | None) -> list[Reply]:
+    """The replies of one attempt with what they cost, where that can be worked out."""
+    if price is None or not price.holds_for(sum(reply.prompt_tokens or 0 for reply in replies)):
+        return list(replies)
+    return [
+        reply
+        if reply.usd is not None or reply.prompt_tokens is None or reply.completion_tokens is None
+        else replace(reply, usd=price.usd(reply.prompt_tokens, reply.completion_tokens))
+        for reply in replies
+    ]
 
 
 def spending_of(replies: Sequence[Reply], most: Spending) -> Spending:

@@ -216,7 +216,7 @@ def _line(entry: Entry, content: bytes, reply: Reply) -> bytes:
         "key": entry.key,
         "request": orjson.Fragment(content),
         "reply": asdict(reply) | {"raw": _raw(reply.raw)},
-        "price": entry.price and entry.price.model_dump(mode="json"),
+        "price": entry.price and entry.price.model_dump(mode="json", exclude_none=True),
         "created": _time(entry.created),
     }
     return orjson.dumps(line) + b"\n"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
-from understudy.teachers.request import Request
+from understudy.teachers.request import Reply, Request
 
 _VERSION = re.compile(r"([-@_](latest|main|preview|exp|v?\d+([-.:]\d+)*)|:[\w.-]+)+")
 _FLOATING = re.compile(r"([-@_](latest|main|preview|exp))+$")
@@ -42,6 +43,18 @@ def body_of(request: Request, *, n: int = 1, in_blocks: bool = False) -> bytes:
         else:
             body["response_format"] = structured.response_format(request.schema)
     return orjson.dumps(body)
+
+
+def cut_at_stop(reply: Reply, request: Request) -> Reply:
+    """The reply up to the first of the request's stop texts: some servers leave it, or all that follows, in the answer.
+
+    An answer that ran on past it to the limit of tokens is a whole one.
+    """
+    places = [place for stop in request.sampling.get("stop") or () if (place := reply.text.find(stop)) >= 0]
+    if not places:
+        return reply
+    finish_reason = "stop" if reply.finish_reason == "length" else reply.finish_reason
+    return replace(reply, text=reply.text[: min(places)], finish_reason=finish_reason)
 
 
 def same_model(asked: str, answered: str) -> bool:

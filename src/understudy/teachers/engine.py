@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError, UnderstudyError
 from understudy.teachers.desk import Desk
-from understudy.teachers.jobs import Job, Outcome, Slot
+from understudy.teachers.jobs import Job, Outcome, Say, Slot
 from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Endpoint, Lane, given_up
 from understudy.teachers.leases import Leases
@@ -39,7 +39,7 @@ _ENGINES: WeakKeyDictionary[Ledger, Engine] = WeakKeyDictionary()
 _ENGINES_LOCK = threading.Lock()
 
 
-def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[Engine, Lane]:
+def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend, say: Say) -> tuple[Engine, Lane]:
     """The engine of this ledger and the lane of this back end, made where there are none.
 
     Where the lane is there already, its back end answers and ``backend`` is not started. Where another lane is at
@@ -57,6 +57,8 @@ def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend) -> tuple[
             endpoint = endpoint or Endpoint(_pace(settings, backend))
             if hasattr(backend, "hold"):
                 backend.hold = endpoint.pace.hold  # pyright: ignore[reportAttributeAccessIssue]
+            if hasattr(backend, "say"):
+                backend.say = say  # pyright: ignore[reportAttributeAccessIssue]
             lane = Lane(backend, endpoint, settings.max_failures, takes_n=hasattr(backend, "samples"))
         if engine is None:
             engine = _ENGINES[ledger] = Engine(ledger)

@@ -129,7 +129,7 @@ def _row(write: Write, now: float) -> tuple[Any, ...]:
         reply.latency_s,
         reply.attempts,
         reply.recorded,
-        write.price.model_dump_json() if write.price else None,
+        write.price.model_dump_json(exclude_none=True) if write.price else None,
         write.created or now,
     )
 

@@ -51,7 +51,7 @@ class Line:
     def has_room(self, few: int) -> bool:
         """Whether more rows may join: few are unanswered, and not many answered ones wait to be taken."""
         self._look()
-        return self.unanswered <= few and (self._held < _HELD or not self._is_answered())
+        return self.unanswered <= few and (self._held < _HELD // 2 or not self._is_answered())
 
     def join(self, batch: Sequence[tuple[Example, Request]], call: Call) -> None:
         """Let some rows ask at the end of the line."""

@@ -15,6 +15,7 @@ from understudy.teachers.address import Address
 from understudy.teachers.chat import (
     body_of,
     count_in,
+    cut_at_stop,
     error_in,
     json_of,
     reason_of,
@@ -73,13 +74,13 @@ class OpenAI:
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request once."""
         if request.schema is None or self._schemas is None:
-            return (await self._send(body_of(request)))[0]
+            return cut_at_stop((await self._send(body_of(request)))[0], request)
         async with self._schemas.turn() as with_schema:
             try:
-                reply = (await self._send(body_of(request, in_blocks=not with_schema)))[0]
+                reply = cut_at_stop((await self._send(body_of(request, in_blocks=not with_schema)))[0], request)
             except (Refused, TryAgain) as error:
                 raise self._schemas.failed(error, with_schema) from None
-            self._schemas.answered(reply.text, with_schema)
+            self._schemas.answered(reply, with_schema)
             return reply
 
     async def samples(self, requests: Sequence[Request], example: Example) -> list[Reply]:
@@ -87,7 +88,8 @@ class OpenAI:
 
         What the prompt cost stands with the first, what the answers did is spread evenly.
         """
-        return await self._send(body_of(requests[0], n=len(requests)))
+        replies = await self._send(body_of(requests[0], n=len(requests)))
+        return [cut_at_stop(reply, requests[0]) for reply in replies]
 
     async def aclose(self) -> None:
         """Close the connections."""

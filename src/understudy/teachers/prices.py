@@ -1,15 +1,18 @@
-"""What well-known models cost: a small table with dates, for studies that give no price of their own."""
+"""What well-known models cost: a small table with dates, for studies that give no price of their own.
+
+``with_price`` is where a teacher gets one.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from urllib.parse import urlsplit
 
 from understudy.teachers.address import OPENAI_URL
-from understudy.teachers.settings import Price
+from understudy.teachers.settings import Price, TeacherSettings
 
 _VERSION = re.compile(r"-(latest|\d{4}-\d{2}-\d{2}|\d{8})$")
 
@@ -21,12 +24,44 @@ class Priced:
     price: Price
     batch: float | None
     """What its batch API takes of the price, e.g. 0.5; ``None``: it has none."""
-    most_prompt_tokens: int | None
-    """Prompts of more tokens cost more than this price; ``None``: all cost the same."""
     looked_up: date
     """When the source was written or last checked; the first of the month where it says no more."""
     source: str
     """The page that it was read from."""
+
+
+def with_price(settings: TeacherSettings) -> TeacherSettings:
+    """The settings with the table's price where they set none and there is one. What is asked stays the same."""
+    found = table_price(settings)
+    return settings.model_copy(update={"price": found.price}) if found else settings
+
+
+def table_price(settings: TeacherSettings) -> Priced | None:
+    """The price that a teacher has from the table; ``None`` where it sets its own, or the table does not know it."""
+    if settings.price is not None or settings.backend not in ("openai", "batch") or settings.model is None:
+        return None
+    found = price_of(settings.model, settings.base_url)
+    if found is None or settings.backend == "openai":
+        return found
+    if found.batch is None:
+        return None
+    price = found.price
+    less = {"input": price.input * found.batch, "output": price.output * found.batch}
+    return replace(found, price=price.model_copy(update=less))
+
+
+def tell_price(settings: TeacherSettings) -> str:
+    """The table's price of a teacher, how old it is and where it stands, for a person; empty where it has none."""
+    found = table_price(settings)
+    if found is None:
+        return ""
+    price = found.price
+    limit = f", for prompts of at most {price.most_prompt_tokens:,} tokens" if price.most_prompt_tokens else ""
+    return (
+        f"price of {settings.model}{' in batches' * (settings.backend == 'batch')} as of {found.looked_up}, "
+        f"{found.source}: {price.input:g} and {price.output:g} usd per million prompt and answer tokens{limit}; "
+        "set teacher.price if it changed"
+    )
 
 
 def price_of(model: str, base_url: str | None) -> Priced | None:
@@ -48,7 +83,8 @@ def price_of(model: str, base_url: str | None) -> Priced | None:
 def _row(
     usd: tuple[float, float], day: str, source: str, *, batch: float | None = 0.5, most: int | None = None
 ) -> Priced:
-    return Priced(Price(input=usd[0], output=usd[1]), batch, most, date.fromisoformat(day), source)
+    price = Price(input=usd[0], output=usd[1], most_prompt_tokens=most)
+    return Priced(price, batch, date.fromisoformat(day), source)
 
 
 _CLAUDE = "https://platform.claude.com/docs/about-claude/models/whats-new-opus-5"  # it lists all current models

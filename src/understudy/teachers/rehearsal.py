@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from understudy.teachers.budget import usual_prompt_tokens
+from understudy.teachers.budget import most_prompt_tokens, usual_prompt_tokens
 from understudy.teachers.request import Message, Request
 from understudy.teachers.settings import Price
 
@@ -47,7 +47,7 @@ class Rehearsal:
             self.rendered.extend(list(request.messages) for request in requests[:room])
             prompts = sum(usual_prompt_tokens(request.messages) for request in unknown)
             completions = None if longest is None else longest * len(unknown)
-            usd = None if price is None or completions is None else price.usd(prompts, completions)
+            usd = None if completions is None else _usd(price, unknown, prompts, completions)
             sums = self._estimate
             sums.requests += len(requests)
             sums.in_ledger += len(requests) - len(unknown)
@@ -56,6 +56,14 @@ class Rehearsal:
             sums.usd = _plus(sums.usd, usd)
         if self._parent is not None:
             self._parent.add(requests, unknown, longest, price)
+
+
+def _usd(price: Price | None, requests: Sequence[Request], prompts: int, completions: int) -> float | None:
+    if price is None:
+        return None
+    if price.most_prompt_tokens and not all(price.holds_for(most_prompt_tokens(one.messages)) for one in requests):
+        return None
+    return price.usd(prompts, completions)
 
 
 N = TypeVar("N", int, float)

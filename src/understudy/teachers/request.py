@@ -117,7 +117,8 @@ class Backend(Protocol):
     - ``attach(ledger)``, called before ``start``: for what must outlive a kill;
     - ``samples(requests, example) -> list[Reply]``: several samples of the same messages with one attempt. Fewer
       replies than requests are as good; the rest is then asked for one by one, as it is after a Refused;
-    - ``hold``, to which a function of seconds is assigned: call it where nothing should be sent for so long.
+    - ``hold``, to which a function of seconds is assigned: call it where nothing should be sent for so long;
+    - ``say``, to which a function of a text is assigned: call it with what a person who waits may want to know.
     """
 
     identity: str

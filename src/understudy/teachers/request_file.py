@@ -21,7 +21,7 @@ import orjson
 
 from understudy.errors import DataError, SettingsError, TeacherError
 from understudy.teachers.cassette import Imported
-from understudy.teachers.chat import body_of
+from understudy.teachers.chat import body_of, cut_at_stop
 from understudy.teachers.jsonl import Lines, whole_file
 from understudy.teachers.ledger import Entry, Ledger
 from understudy.teachers.openai import OpenAI
@@ -156,7 +156,7 @@ class _Answers:
         elif not body.get("model"):
             raise SettingsError(f'{where}: the answer names no model; add --written-by "NAME, YYYY-MM-DD"')
         try:
-            reply = self._reader(request).read(200, {}, orjson.dumps(body), 0.0)
+            reply = cut_at_stop(self._reader(request).read(200, {}, orjson.dumps(body), 0.0), request)
         except TeacherError as error:
             raise DataError(f"{where}: {error}") from None
         if writer:

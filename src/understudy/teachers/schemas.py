@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.request import Refused, TryAgain
+from understudy.teachers.request import Refused, Reply, TryAgain
+
+_SERVER_ERRORS = ("500:", "501:")  # what other faults of a server say is not about the request
 
 
 class Schemas:
@@ -20,6 +22,7 @@ class Schemas:
         self._ledger, self._name = ledger, f"schemas: {name}"
         known = ledger.noted(self._name)
         self._can = None if known is None else known == "yes"
+        self._has_failed = False  # with a schema; a fault of the server may pass
         self._is_in_doubt = False  # it did not do it, but would it do it without?
         self._lock = asyncio.Lock()
 
@@ -33,7 +36,7 @@ class Schemas:
                     return
         yield bool(self._can)
 
-    def answered(self, text: str, with_schema: bool) -> None:
+    def answered(self, reply: Reply, with_schema: bool) -> None:
         """Learn of an answer.
 
         Raises:
@@ -41,7 +44,11 @@ class Schemas:
         """
         if self._can is not None:
             return
-        if with_schema and not text.lstrip().startswith(("{", "[")):
+        text = reply.text.lstrip()
+        is_json = text.startswith(("{", "["))
+        if not is_json and (not text or reply.finish_reason in ("length", "content_filter")):
+            return  # what is no answer says nothing
+        if with_schema and not is_json:
             self._is_in_doubt = True
             raise TryAgain("no_schema", "the endpoint leaves schemas out of account", may_cost=True, otherwise=True)
         self._can = with_schema
@@ -49,9 +56,12 @@ class Schemas:
 
     def failed(self, error: Refused | TryAgain, with_schema: bool) -> Refused | TryAgain:
         """Learn of a failed attempt: what to raise for it."""
-        if self._can is not None or not (isinstance(error, Refused) or error.reason == "server_error"):
+        is_refused = isinstance(error, Refused)
+        if self._can is not None or not (is_refused or error.detail.startswith(_SERVER_ERRORS)):
             return error
-        self._is_in_doubt = with_schema
-        return (
-            TryAgain("no_schema", f"perhaps for its schema: {error.detail}", otherwise=True) if with_schema else error
-        )
+        if not with_schema:  # it was not for the schema
+            self._has_failed = self._is_in_doubt = False
+            return error
+        self._is_in_doubt = self._has_failed or is_refused
+        self._has_failed = True
+        return TryAgain("no_schema", f"perhaps for its schema: {error.detail}", otherwise=True)

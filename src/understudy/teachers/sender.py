@@ -51,7 +51,7 @@ class Sender:
                 replies = [await backend.complete(job.asker.request, job.asker.example)]
             if not backend.costs or call.price or job.attempts > 1:
                 free = {} if backend.costs else {"usd": 0.0}
-                replies = [priced(replace(reply, attempts=job.attempts, **free), call.price) for reply in replies]
+                replies = priced([replace(reply, attempts=job.attempts, **free) for reply in replies], call.price)
             spent = spending_of(replies, most)
             lane.has_answered = True
             lane.endpoint.pace.answered(spent.tokens - job.tokens)
@@ -59,7 +59,7 @@ class Sender:
         except TryAgain as fault:
             if fault.may_cost:
                 spent = most
-                usd = most.usd if call.price else None
+                usd = most.usd if call.price and call.price.holds_for(most.tokens) else None
                 self._keeper.note(Failure(job.key, job.asker.request.teacher, fault.reason, fault.detail, usd))
             raise
         except asyncio.CancelledError:

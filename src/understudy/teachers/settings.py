@@ -30,6 +30,12 @@ class Price(Settings):
     """US dollars per million prompt tokens."""
     output: float = Field(ge=0)
     """US dollars per million completion tokens."""
+    most_prompt_tokens: int | None = Field(default=None, gt=0)
+    """Longer prompts cost more, nobody says here how much: a budget in usd lets none through; null is no limit."""
+
+    def holds_for(self, prompt_tokens: int) -> bool:
+        """Whether it is the price of a prompt so long."""
+        return self.most_prompt_tokens is None or prompt_tokens <= self.most_prompt_tokens
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The price of one reply."""
@@ -109,7 +115,8 @@ class TeacherSettings(Settings):
     sampling: Sampling = Sampling()
     """How answers are drawn."""
     price: Price | None = None
-    """US dollars per million tokens; a budget in money needs it."""
+    """US dollars per million tokens; a budget in money needs it. By default that of a small dated table, where the model
+    is in it and the endpoint is the model's own. For batch what its batch API takes."""
     concurrency: int = Field(default=64, gt=0)
     """Most requests in flight at once, over all teachers at this place; where they differ, the first one's holds.
     For batch 10,000 by default."""

@@ -18,6 +18,7 @@ from understudy.teachers.lanes import Lane
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.line import Line, Repair
 from understudy.teachers.offline import Missing, Offline
+from understudy.teachers.prices import with_price
 from understudy.teachers.rehearsal import Estimate, Rehearsal
 from understudy.teachers.request import Backend, Message, Reply, Request
 from understudy.teachers.settings import Price, Sampling, TeacherSettings
@@ -100,7 +101,8 @@ def open_teacher(
         offline: send nothing: only the ledger answers, and rows of what it lacks are dropped as ``not_in_ledger``. What
             is ``recorded`` answers all the same.
         missing: told, from another thread, of each request that an offline teacher's ledger lacks.
-        say: told, from another thread, once for every pause of more than 5 s that the endpoint asks for.
+        say: told, from another thread, once for every pause of more than 5 s that the endpoint asks for, and what the
+            back end says of its own work, as of the batches that it sends.
 
     Raises:
         SettingsError: unknown back end, no key, or a budget that cannot be kept.
@@ -108,6 +110,7 @@ def open_teacher(
     """
     if isinstance(settings, Mapping):
         settings = validate(TeacherSettings, dict(settings), "teacher")
+    settings = with_price(settings)
     backend = backend_of(settings)
     if offline and settings.backend != "recorded":
         backend = Offline(backend, missing)
@@ -115,9 +118,10 @@ def open_teacher(
     budget = budget if backend.costs else None
     if budget is not None:
         budget.check(settings.price, settings.sampling, "teacher")
-    place = None if render_only else enter(ledger, settings, backend)
+    say = say or _silent
+    place = None if render_only else enter(ledger, settings, backend, say)
     backend = place[1].backend if place else backend
-    return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say or _silent)
+    return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say)
 
 
 def _silent(text: str) -> None:
@@ -252,6 +256,8 @@ class Teacher:
     def _submit(self, slots: Sequence[Slot]) -> None:
         if not self._opener._is_open or self._place is None:
             raise TeacherError("this teacher is closed; ask inside its with statement")
+        if self._budget is not None:
+            self._budget.check_prompts(self.settings.price, (slot.request.messages for slot in slots), "teacher")
         engine, lane = self._place
         engine.submit(lane, slots)
 
