@@ -35,6 +35,7 @@ from understudy.teachers import (
     TeacherSettings,
     all_answered,
     all_missing,
+    close_all,
     open_teacher,
 )
 from understudy.workspace import Rows, Workspace
@@ -138,8 +139,7 @@ class Classroom:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for teacher in self.teachers.values():
-            teacher.close()
+        close_all(self.teachers.values())
         self._spending.close()
 
     def prepare(self, arms: Sequence[Arm]) -> None:
@@ -162,8 +162,7 @@ class Classroom:
             except BaseException:  # the first failure, or Ctrl-C, ends the other arms too
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                for teacher in self.teachers.values():
-                    teacher.close()
+                close_all(self.teachers.values())
                 raise
         ends = zip(arms, (future.exception() for future in futures), strict=True)
         if lacking := [(arm.name, error) for arm, error in ends if error]:

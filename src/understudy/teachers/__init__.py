@@ -19,7 +19,7 @@ from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
 from understudy.teachers.request_file import RequestFile, import_replies
 from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
-from understudy.teachers.teacher import Teacher, backend_of, open_teacher
+from understudy.teachers.teacher import Teacher, backend_of, close_all, open_teacher
 from understudy.teachers.usage import Usage
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "ask",
     "backend_of",
     "check",
+    "close_all",
     "import_cassette",
     "import_replies",
     "ledger_path",

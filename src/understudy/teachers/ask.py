@@ -192,9 +192,10 @@ def _repaired(form: type[BaseModel], request: Request, reply: Reply) -> Request 
 def _signed(row: Row, slot: Slot, given: Example) -> Row:
     """The row with the keys of its replies and, where ``given`` would be its parent, the row that was asked about."""
     made = row.example if isinstance(row, Dropped) else row
-    if isinstance(slot.outcome, Refused) and not slot.unreadable:
+    is_kept = slot.outcome.in_ledger if isinstance(slot.outcome, Refused) else isinstance(slot.outcome, Reply)
+    keys = (slot.unreadable,) * bool(slot.unreadable) + (slot.key,) * is_kept
+    if not keys:
         return row
-    keys = (slot.unreadable,) * bool(slot.unreadable) + (slot.key,) * isinstance(slot.outcome, Reply)
     parents = tuple(slot.example.id if parent == given.id else parent for parent in made.parents)
     made = made.replace(parents=parents, replies=(*made.replies, *keys))
     return replace(row, example=made) if isinstance(row, Dropped) else made

@@ -23,8 +23,9 @@ from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Endpoint, Lane, given_up
 from understudy.teachers.leases import Leases
 from understudy.teachers.ledger import Ledger
+from understudy.teachers.offline import Offline
 from understudy.teachers.pace import Pace
-from understudy.teachers.request import Backend, Refused, TryAgain
+from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 from understudy.teachers.sender import Sender, usual_tokens
 from understudy.teachers.settings import TeacherSettings
 
@@ -59,7 +60,8 @@ def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend, say: Say)
                 backend.hold = endpoint.pace.hold  # pyright: ignore[reportAttributeAccessIssue]
             if hasattr(backend, "say"):
                 backend.say = say  # pyright: ignore[reportAttributeAccessIssue]
-            lane = Lane(backend, endpoint, settings.max_failures, takes_n=hasattr(backend, "samples"))
+            lane = Lane(backend, endpoint, settings.max_failures, takes_n=None if hasattr(backend, "samples") else False)
+            lane.keeps_refusals = settings.backend != "recorded" and not isinstance(backend, Offline)
         if engine is None:
             engine = _ENGINES[ledger] = Engine(ledger)
         engine.lanes[key] = lane
@@ -164,7 +166,7 @@ class Engine:
         if first:
             queue.extendleft((lane, job) for job in reversed(jobs))
         else:
-            queue.extend((lane, job) for job in (_grouped(jobs) if lane.takes_n else jobs))
+            queue.extend((lane, job) for job in (jobs if lane.takes_n is False else _grouped(jobs)))
         self._wake(lane.endpoint)
 
     def _wake(self, endpoint: Endpoint) -> None:
@@ -185,6 +187,9 @@ class Engine:
                 endpoint.look_again(self._loop.call_later(wait_s, self._wake, endpoint))
                 break
             lane, job = endpoint.next()
+            if job.others and lane.takes_n is False:  # found out since it came into the queue
+                self._enqueue(lane, _single(job), first=True)
+                continue
             if (wanted := _as_one(self._desk.wanted(job.all))) and self._is_ours(lane, wanted):
                 wanted.tokens = usual_tokens(wanted) if endpoint.pace.tokens_per_minute else 0
                 endpoint.pace.sent(wanted.tokens)
@@ -213,7 +218,8 @@ class Engine:
                 self._leases.give_back(one.key)
                 if one.key in known:
                     self._finish(one, known[one.key])
-            self._enqueue(lane, [one for one in jobs if one.key not in known], first=True)
+            if rest := _as_one([one for one in jobs if one.key not in known]):
+                self._enqueue(lane, [rest], first=True)
 
     def _is_ours(self, lane: Lane, job: Job) -> bool:
         """Whether no other process has a job in flight; else it waits for that."""
@@ -264,6 +270,7 @@ class Engine:
             self._end(jobs, error, lane)
         else:
             lane.count_answers(len(kept))
+            lane.takes_n = lane.takes_n or (None if len(kept) < 2 else True)
             for one, reply in zip(jobs, kept, strict=False):
                 one.asker.call.meter.asked(one.attempts, reply)
                 self._finish(one, reply, asked=True)
@@ -305,17 +312,23 @@ class Engine:
         self._enqueue(lane, [job], first=True)
 
     def _apart(self, lane: Lane, jobs: Sequence[Job]) -> None:
-        """Send samples one by one from now on."""
-        lane.takes_n = False
+        """Send samples one by one, and from now on all, unless it is known that the back end takes several."""
+        lane.takes_n = bool(lane.takes_n)
         for job in jobs:
             job.others = []
         self._enqueue(lane, jobs, first=True)
 
     def _end(self, jobs: Iterable[Job], error: Exception, lane: Lane | None = None) -> None:
         """Jobs come to nothing; and, unless it is their own fault, all that waits for their back end too."""
+        is_known = isinstance(error, Refused) and error.in_ledger
+        is_final = isinstance(error, Refused) and error.reason not in PASSING and lane and lane.keeps_refusals
         for job in jobs:
-            if job.attempts:
+            if is_known:
+                job.asker.call.meter.known(None)
+            elif job.attempts:
                 job.asker.call.meter.asked(job.attempts, None)
+            if isinstance(error, Refused) and is_final:
+                self._sender.keep_refusal(job, error)
             self._finish(job, error)
         if lane is not None and not isinstance(error, (Refused, BudgetReached)):
             self._fail(lane, error)
@@ -352,6 +365,7 @@ class Engine:
             for job in list(lane.tasks):  # cancelled before it had begun
                 self._attended(lane, job)
         await lane.backend.aclose()
+        self._sender.flush()
         self._tell()
 
 

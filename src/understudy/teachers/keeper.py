@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import perf_counter
 
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.ledger_file import Failure, Write
+from understudy.teachers.ledger_file import Failure, Refusal, Write
 from understudy.teachers.request import Reply
 
 _GATHER_S = 0.002  # between two commits, at least: each costs as much as ten replies
@@ -25,7 +25,7 @@ class Keeper:
         self._ledger, self._loop = ledger, loop
         self._writes: list[Write] = []
         self._futures: list[asyncio.Future[Reply]] = []
-        self._failures: list[Failure] = []
+        self._others: list[Failure | Refusal] = []
         self._is_busy = False  # a commit is due, or not durable yet
         self._done_at = 0.0
         self._is_slow = False  # the disk
@@ -38,10 +38,15 @@ class Keeper:
         self._soon()
         return durable
 
-    def note(self, failure: Failure) -> None:
-        """Write down an attempt that brought nothing."""
-        self._failures.append(failure)
+    def note(self, other: Failure | Refusal) -> None:
+        """Write down an attempt that brought nothing, soon."""
+        self._others.append(other)
         self._soon()
+
+    def flush(self) -> None:
+        """Write down now what nobody waits for."""
+        if self._others:
+            self._commit()
 
     def _soon(self) -> None:
         """While one group is on its way to the disk the next one gathers."""
@@ -51,10 +56,10 @@ class Keeper:
             self._loop.call_later(wait_s, self._commit) if wait_s > 0 else self._loop.call_soon(self._commit)
 
     def _commit(self) -> None:
-        writes, futures, failures = self._writes, self._futures, self._failures
-        self._writes, self._futures, self._failures = [], [], []
+        writes, futures, others = self._writes, self._futures, self._others
+        self._writes, self._futures, self._others = [], [], []
         try:
-            stored = self._ledger.commit(writes, failures)
+            stored = self._ledger.commit(writes, others)
         except Exception as error:
             self._resolve(futures, [], error)
             return
@@ -85,5 +90,5 @@ class Keeper:
                 continue
             future.set_exception(error) if error else future.set_result(stored[place])
         self._is_busy, self._done_at = False, perf_counter()
-        if self._writes or self._failures:
+        if self._writes or self._others:
             self._soon()

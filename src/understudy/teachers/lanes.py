@@ -65,7 +65,8 @@ class Lane:
     given_up: int = 0  # jobs since the last answer
     failures: Counter[str] = field(default_factory=Counter)  # jobs that failed for good, by what was said
     lock: threading.Lock = field(default_factory=threading.Lock)  # askers count answers of the ledger
-    takes_n: bool = True  # whether it is worth asking for several samples in one request
+    takes_n: bool | None = None  # whether it answers several samples of one request; None: nobody knows yet
+    keeps_refusals: bool = True  # in the ledger
 
     def count_answers(self, more: int) -> None:
         """So many jobs were answered."""

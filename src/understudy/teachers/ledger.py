@@ -25,6 +25,7 @@ from understudy.errors import WorkspaceError
 from understudy.teachers.ledger_file import (
     REPLY_COLUMNS,
     Failure,
+    Refusal,
     Write,
     commit,
     connect,
@@ -80,6 +81,7 @@ class LedgerInfo:
     usd: float
     failures: int  # attempts that brought nothing and may have been billed
     failures_usd: float  # the most that they can have cost
+    refusals: int  # requests that were refused for good, at no cost
     teachers: dict[str, int]  # replies a teacher
 
 
@@ -142,6 +144,13 @@ class Ledger:
             for row in connection.execute(f"SELECT {_ENTRY_COLUMNS} FROM replies ORDER BY rowid"):
                 yield _entry(row)
 
+    def refusal(self, key: str) -> Refusal | None:
+        """How the request of that key was refused the last time; ``None`` where it never was."""
+        sql = "SELECT request, teacher, reason, detail, created FROM refusals WHERE key = ?"
+        for content, *rest in self._read(sql, (key_bytes(key),)):
+            return Refusal(key, unpack(content, 1), *rest)
+        return None
+
     def put(self, request: Request, reply: Reply, price: Price | None = None) -> Reply:
         """Store one reply and wait until it is durable.
 
@@ -153,26 +162,29 @@ class Ledger:
         self.sync()
         return stored
 
-    def add(self, entries: Iterable[Entry]) -> int:
+    def add(self, entries: Iterable[Entry | Refusal]) -> int:
         """Store replies of elsewhere and wait until they are durable; earlier replies to the same requests stay.
 
         Returns:
-            How many were new.
+            How many replies were new.
         """
         entries, new = iter(entries), 0
         while group := list(islice(entries, _GROUP)):
-            writes = []
+            writes, refusals = [], []
             for entry in group:
+                if isinstance(entry, Refusal):
+                    refusals.append(entry)
+                    continue
                 content = entry.request.content()
                 write = Write(key_of(content), content, entry.request.teacher, entry.reply, entry.price, entry.created)
                 writes.append(write)
             known = self.get_many([write.key for write in writes])
             new += len({write.key for write in writes} - known.keys())
-            self.commit(writes)
+            self.commit(writes, refusals)
         self.sync()
         return new
 
-    def commit(self, writes: Sequence[Write], failures: Sequence[Failure] = ()) -> list[Reply]:
+    def commit(self, writes: Sequence[Write], others: Sequence[Failure | Refusal] = ()) -> list[Reply]:
         """Store a group of replies; they are there at once for all who read, and durable after ``when_durable``.
 
         Returns:
@@ -182,7 +194,7 @@ class Ledger:
             with self._writing:
                 if self._closed:
                     raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
-                return commit(self._writer, writes, failures)
+                return commit(self._writer, writes, others)
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self.path) from None
 
@@ -219,7 +231,7 @@ class Ledger:
         return rows[0][0] if rows else None
 
     def prune(self, *, before: float | None = None, teacher: str | None = None) -> int:
-        """Forget replies, and failed attempts, of before a time (seconds since 1970), of one teacher, or both.
+        """Forget replies, failed attempts and refusals of before a time (seconds since 1970), of one teacher, or both.
 
         Returns:
             How many replies are gone. What asks for them again pays for them again.
@@ -229,6 +241,7 @@ class Ledger:
             with self._writing:
                 gone = self._writer.execute(f"DELETE FROM replies WHERE {where}", values).rowcount
                 self._writer.execute(f"DELETE FROM failures WHERE {where}", values)
+                self._writer.execute(f"DELETE FROM refusals WHERE {where}", values)
                 self._writer.execute("VACUUM")
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self.path) from None
@@ -242,6 +255,7 @@ class Ledger:
             f"SELECT count(*), sum(recorded), sum(usd) FROM replies WHERE {which}", values
         )
         ((failures, failures_usd),) = self._read(f"SELECT count(*), sum(usd) FROM failures WHERE {which}", values)
+        ((refusals,),) = self._read(f"SELECT count(*) FROM refusals WHERE {which}", values)
         teachers = self._read(
             f"SELECT teacher, count(*) FROM replies WHERE {which} GROUP BY teacher ORDER BY 2 DESC, 1", values
         )
@@ -254,6 +268,7 @@ class Ledger:
             usd=usd or 0.0,
             failures=failures,
             failures_usd=failures_usd or 0.0,
+            refusals=refusals,
             teachers=dict(teachers),
         )
 

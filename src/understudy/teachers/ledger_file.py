@@ -55,6 +55,16 @@ CREATE TABLE failures (           -- attempts that brought nothing and may have 
 """,
     "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",  # what was found out about endpoints
 )
+_REFUSALS = """
+CREATE TABLE IF NOT EXISTS refusals (  -- requests that their teacher refused for good, at no cost
+    key BLOB PRIMARY KEY,
+    teacher TEXT NOT NULL,
+    request BLOB NOT NULL,             -- canonical JSON; zlib
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    created REAL NOT NULL              -- seconds since 1970, of the last time
+)
+"""
 REPLY_COLUMNS = (
     "text, raw, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded"
 )
@@ -84,7 +94,21 @@ class Failure:
     usd: float | None  # the most that it can have cost
 
 
-def commit(connection: sqlite3.Connection, writes: Sequence[Write], failures: Sequence[Failure] = ()) -> list[Reply]:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that its teacher refused for good. The teacher may be asked again; who may not ask is told this."""
+
+    key: str
+    content: bytes  # the request's
+    teacher: str
+    reason: str
+    detail: str
+    created: float | None = None  # seconds since 1970; now
+
+
+def commit(
+    connection: sqlite3.Connection, writes: Sequence[Write], others: Sequence[Failure | Refusal] = ()
+) -> list[Reply]:
     """Store a group in one transaction; where a key was there before, the reply that is there."""
     now = time.time()
     rows = [_row(write, now) for write in writes]
@@ -95,7 +119,15 @@ def commit(connection: sqlite3.Connection, writes: Sequence[Write], failures: Se
             replies = [_stored(connection, row[0]) for row in rows]
         connection.executemany(
             "INSERT INTO failures VALUES (?,?,?,?,?,?)",
-            [(key_bytes(f.key), f.teacher, f.reason, f.detail, f.usd, now) for f in failures],
+            [(key_bytes(f.key), f.teacher, f.reason, f.detail, f.usd, now) for f in others if isinstance(f, Failure)],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO refusals VALUES (?,?,?,?,?,?)",
+            [
+                (key_bytes(r.key), r.teacher, zlib.compress(r.content), r.reason, r.detail, r.created or now)
+                for r in others
+                if isinstance(r, Refusal)
+            ],
         )
         connection.execute("COMMIT")
     except BaseException:
@@ -211,6 +243,7 @@ def prepare(path: Path) -> None:
             for table in _SCHEMA:
                 connection.execute(table)
             connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute(_REFUSALS)  # not in the first ledgers of this version
         connection.execute("COMMIT")
 
 

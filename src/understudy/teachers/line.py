@@ -129,7 +129,7 @@ class Line:
     def _set_down(self, slot: Slot) -> None:
         """Put a row into the file, if it and its outcome can be had again from there and the ledger."""
         outcome = slot.outcome
-        refusal = (outcome.reason, outcome.detail) if isinstance(outcome, Refused) else None
+        refusal = (outcome.reason, outcome.detail, outcome.in_ledger) if isinstance(outcome, Refused) else None
         if refusal is None and not isinstance(outcome, Reply):
             return
         try:
@@ -159,7 +159,7 @@ class Line:
             if refusal is None and key not in replies:
                 raise WorkspaceError(f"the ledger lost the reply {key}; was it pruned? Run the same command again")
             slot = Slot(place, _example(example), Request(**request), self._calls, self, key, unreadable)
-            slot.outcome = Refused(*refusal) if refusal else replies[key]
+            slot.outcome = Refused(*refusal[:2], in_ledger=refusal[2]) if refusal else replies[key]
             self._rows[place] = slot
             self._held += 1
 

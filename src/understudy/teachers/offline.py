@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from understudy.errors import TeacherError
 from understudy.records import Dropped, Example, Row
+from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Backend, Refused, Reply, Request
 
 if TYPE_CHECKING:
@@ -32,13 +33,19 @@ class Offline:
             self.matched = matched
         self._missing = missing
 
+    def attach(self, ledger: Ledger) -> None:
+        """Look there for how requests were refused."""
+        self._ledger = ledger
+
     def start(self) -> None:
         """Nothing is needed."""
 
     async def complete(self, request: Request, example: Example) -> Reply:
-        """Refuse."""
+        """Refuse, as the teacher did where it was asked; who collects what is missing may ask it again."""
         if self._missing is not None:
             self._missing(request)
+        elif known := self._ledger.refusal(request.key):
+            raise Refused(known.reason, known.detail, in_ledger=True)
         raise Refused(NOT_IN_LEDGER, "the ledger holds no reply to this, and nothing is sent")
 
     async def aclose(self) -> None:

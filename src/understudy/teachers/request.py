@@ -159,13 +159,17 @@ class Refused(Exception):
     Args:
         if_all: the error that ends the run instead, where a teacher that never answered refuses its first requests
             in such a way, so that the fault is not in the rows.
+        in_ledger: the ledger holds the refusal under the request's key.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, if_all: TeacherError | None = None) -> None:
+    def __init__(
+        self, reason: str, detail: str = "", *, if_all: TeacherError | None = None, in_ledger: bool = False
+    ) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
         self.if_all = if_all
+        self.in_ledger = in_ledger
 
 
 PASSING = frozenset({"connection_lost", "malformed_reply", "overloaded", "server_error", "timed_out", "unreachable"})

@@ -10,8 +10,8 @@ from understudy.teachers.budget import Budget, Spending, most_spending, priced, 
 from understudy.teachers.jobs import Job
 from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Lane
-from understudy.teachers.ledger_file import Failure, Write
-from understudy.teachers.request import Reply, TryAgain
+from understudy.teachers.ledger_file import Failure, Refusal, Write
+from understudy.teachers.request import Refused, Reply, TryAgain
 
 
 class Sender:
@@ -35,6 +35,15 @@ class Sender:
             for one, reply in zip(job.all, replies, strict=False)
         ]
         return [await reply for reply in durable]
+
+    def keep_refusal(self, job: Job, refused: Refused) -> None:
+        """Have the ledger know that a request was refused for good."""
+        self._keeper.note(Refusal(job.key, job.content, job.asker.request.teacher, refused.reason, refused.detail))
+        refused.in_ledger = True
+
+    def flush(self) -> None:
+        """See to it that the ledger has all that it is to know."""
+        self._keeper.flush()
 
     async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
         call, backend = job.asker.call, lane.backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -122,6 +123,15 @@ def open_teacher(
     place = None if render_only else enter(ledger, settings, backend, say)
     backend = place[1].backend if place else backend
     return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say)
+
+
+def close_all(teachers: Iterable[Teacher]) -> None:
+    """Close teachers at the same time: each waits shortly for its requests in flight."""
+    closing = [threading.Thread(target=teacher.close, daemon=True) for teacher in teachers]  # a second Ctrl-C ends them
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
 
 
 def _silent(text: str) -> None:

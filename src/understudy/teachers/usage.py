@@ -16,7 +16,7 @@ class Usage:
     """What was asked through one handle. Tokens and usd are those of all its replies, whichever run paid for them."""
 
     requests: int = 0  # answered or refused by the teacher now
-    from_ledger: int = 0  # answered by the ledger, or together with an equal request
+    from_ledger: int = 0  # answered by the ledger, or together with an equal request; or known to have been refused
     attempts: int = 0  # sent, retries counted
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -70,11 +70,12 @@ class Meter:
         if self._parent is not None:
             self._parent.asked(attempts, reply)
 
-    def known(self, reply: Reply) -> None:
-        """The ledger or an equal request had the reply."""
+    def known(self, reply: Reply | None) -> None:
+        """The ledger or an equal request had the reply, or the ledger how the request was refused (``None``)."""
         with self._lock:
             self._usage.from_ledger += 1
-            self._count(reply)
+            if reply is not None:
+                self._count(reply)
         if self._parent is not None:
             self._parent.known(reply)
 
