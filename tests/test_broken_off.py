@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_spine import training_files
-from toys import Toy
+from toys import Toy, hear_ctrl_c
 
 import understudy
 
@@ -87,6 +88,33 @@ def test_ctrl_c_stops_soon_keeps_all_and_says_how_to_go_on(toy: Toy):
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     assert understudy.estimate(toy.path)["in_ledger"] >= 8
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_waits_for_nothing(toy: Toy):
+    toy.study["arms"] = {"answers": ["answers"]}
+    toy.save()
+    toy.server.latency_s = 0.05
+    patient = "from understudy.teachers import engine; engine._DRAIN_S = 60; from understudy.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", patient, "run", "study.yaml"],
+        cwd=toy.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_ctrl_c,
+    )
+    wait_until(lambda: toy.server.requests >= 9, process)
+    toy.server.latency_s = 90
+    wait_until(lambda: toy.server.in_flight == 4 and time.monotonic() - toy.server.times[-1] > 0.3, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "it waits for what is in flight"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    assert understudy.estimate(toy.path)["in_ledger"] == toy.server.requests - 4
 
 
 def test_a_failing_arm_ends_the_others_and_keeps_what_was_answered(toy: Toy):

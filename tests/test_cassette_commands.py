@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import understudy
 from understudy.cli import app
 from understudy.errors import DataError, SettingsError, TeacherError
+from understudy.provenance import tell
+from understudy.workspace import Rows
 
 SECRET = "sk-planted-3f9a8b7c6d5e"
 
@@ -100,6 +102,33 @@ def test_a_run_is_made_again_elsewhere_from_its_cassette(toy: Toy, tmp_path: Pat
     assert again["arms"]["answers"]["teacher"]["from_ledger"] == 30
     assert again["study"]["command"].endswith("--offline")
     assert understudy.import_cassette(file).new == 0
+    understudy.export_cassette(elsewhere, tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes()
+
+
+def test_requests_that_were_refused_are_in_the_cassette_too(toy: Toy, tmp_path: Path, away: Away):
+    toy.study["seeds"] = [0]
+    toy.study["arms"] = {"answers": ["answers"]}
+    toy.server.refuse = {"pin": 400}
+    toy.save()
+    report = understudy.run(toy.path, folder=toy.runs)
+    refused = report["arms"]["answers"]["rows"]["dropped"]["bad_request"]
+    assert 0 < refused < 30
+    file = tmp_path / "toy.jsonl"
+    counted = f"{30 - refused} replies, {refused} refused requests: {file}\n"
+    assert command("cassette", "export", toy.runs, file)[1] == counted
+    dropped = [row for path in toy.runs.glob("steps/*") for row in Rows(path).dropped()]
+    id = next(row.example.id for row in dropped if row.reason == "bad_request")
+    assert "refused by tiny: bad_request" in tell(understudy.explain(toy.runs, id))
+    assert f"{refused} requests were refused for good" in command("ledger", "info")[1]
+    assert json.loads(command("ledger", "info", "--json")[1])["failures"] == 0
+
+    away()
+    elsewhere = tmp_path / "elsewhere"
+    assert f", {refused} refused requests: {file}\n" in command("cassette", "import", file)[1]
+    again = understudy.run(toy.path, folder=elsewhere, offline=True)
+    assert same_elsewhere(elsewhere) == same_elsewhere(toy.runs)
+    assert again["arms"]["answers"]["rows"] == report["arms"]["answers"]["rows"]
     understudy.export_cassette(elsewhere, tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes()
 

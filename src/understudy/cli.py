@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,7 +176,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _err("stopped; everything finished is kept: run the same command to go on")
-        sys.exit(INTERRUPTED)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # everything is closed by now, and to take the loaded libraries down takes a second
     except BrokenPipeError:
         sys.exit(1)
 

@@ -40,6 +40,8 @@ def info(json: Json = False) -> None:
         typer.echo(f"{found.recorded:,} of them are recorded: answers to prompts that were not ours")
     if found.failures:
         typer.echo(f"{found.failures:,} attempts brought nothing and cost at most {found.failures_usd:,.4f} usd")
+    if found.refusals:
+        typer.echo(f"{found.refusals:,} requests were refused for good")
 
 
 @ledger_app.command()
@@ -61,7 +63,7 @@ def prune(
         if teacher is not None and teacher not in known:
             raise SettingsError(f"--teacher: the ledger knows no {teacher!r}. {did_you_mean(teacher, [*known])}")
         going = ledger.info(before=until, teacher=teacher)
-        if not going.replies + going.failures:
+        if not going.replies + going.failures + going.refusals:
             typer.echo("nothing to forget")
             return
         what = f"{going.replies:,} replies, which cost {going.usd:,.4f} usd"
@@ -99,7 +101,7 @@ def export_(
             )
         return
     written = export_cassette(study, file, changes=changes, limit=limit, licence=licence)
-    typer.echo(f"{written.replies:,} replies: {written.path}")
+    typer.echo(f"{written.replies:,} replies{_and_refused(written.refused)}: {written.path}")
     if written.redacted:
         typer.echo(
             f"a key or password was taken out of {written.redacted:,} replies; what is made of them may differ",
@@ -126,7 +128,7 @@ def import_(
     if json:
         _json(asdict(found) | {"path": str(found.path)})
     else:
-        typer.echo(f"{found.replies:,} replies, {found.new:,} of them new: {found.path}")
+        typer.echo(f"{found.replies:,} replies, {found.new:,} of them new{_and_refused(found.refused)}: {found.path}")
     if found.is_cut:
         typer.echo("the file ends within a line: it is not whole", err=True)
     if found.doubles:
@@ -135,6 +137,10 @@ def import_(
         typer.echo(f"{found.failed:,} lines hold no answer", err=True)
     if found.promised is not None and found.promised > found.replies:
         typer.echo(f"{found.promised - found.replies:,} of {found.promised:,} replies are not in the file", err=True)
+
+
+def _and_refused(requests: int) -> str:
+    return f", {requests:,} refused requests" if requests else ""
 
 
 def _moment(text: str) -> float:

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from understudy.errors import DataError
 from understudy.records import Dropped
 from understudy.teachers import Ledger
@@ -64,6 +66,9 @@ def _is_row(steps: list[Rows], id: str) -> bool:
 def _reply(ledger: Ledger, key: str) -> dict[str, Any] | None:
     entry = ledger.get(key)
     if entry is None:
+        if refusal := ledger.refusal(key):
+            prompt = orjson.loads(refusal.content)["messages"]
+            return {"key": key, "teacher": refusal.teacher, "prompt": prompt, "refused": refusal.reason}
         return {"key": key, "missing": "this ledger does not hold the reply"}
     reply = entry.reply
     return {
@@ -97,8 +102,10 @@ def tell(history: dict[str, Any], depth: int = 0) -> str:
 def _tell_reply(reply: dict[str, Any]) -> list[str]:
     if "missing" in reply:
         return [f"  reply {reply['key']}: {reply['missing']}"]
+    asked = [f"    {line}" for message in reply["prompt"] for line in message["content"].splitlines()]
+    if "refused" in reply:
+        return ["  prompt:", *asked, f"  refused by {reply['teacher']}: {reply['refused']}"]
     who = reply["model"] or reply["teacher"]
     how = "recorded, to a prompt that was not this one" if reply["recorded"] else f"usd {reply['usd']}"
     said = [f"    {line}" for line in reply["reply"].splitlines()]
-    asked = [f"    {line}" for message in reply["prompt"] for line in message["content"].splitlines()]
     return ["  prompt:", *asked, f"  reply of {who} ({how}):", *said]

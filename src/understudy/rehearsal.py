@@ -42,7 +42,7 @@ class Rehearsed:
     seconds: float
     """At 2 s a reply and the study's concurrency."""
     price: str
-    """Which price was taken where the study sets none, and where it stands; empty where it sets one or none is known."""
+    """Which price was taken where the study sets none, and from where; empty where it sets one or none is known."""
     prompts: tuple[Sequence[Message], ...]
 
 

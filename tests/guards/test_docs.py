@@ -15,8 +15,9 @@ from toys import Toy
 
 import understudy
 from understudy.recipes import Given, describe
+from understudy.settings import Settings
 from understudy.study_file import load_study
-from understudy.teachers import Ledger, TeacherSettings, open_teacher
+from understudy.teachers import Ledger, Price, RecordedFile, Sampling, TeacherSettings, open_teacher
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,6 +97,27 @@ def test_every_recipe_has_its_page_and_every_setting_stands_on_it():
         page = (ROOT / "docs" / "recipes" / f"{recipe['name']}.md").read_text(encoding="utf-8")
         for setting in recipe["settings"]:
             assert f"| `{setting['name']}` | {str(setting['default']).lower()} |" in page
+
+
+def test_every_setting_of_a_teacher_stands_on_its_page():
+    page = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
+    for prefix, model in (("", TeacherSettings), ("sampling.", Sampling), ("price.", Price)):
+        for name, field in model.model_fields.items():
+            row = f"| `{prefix}{name}` | {shown_default(field)} |"
+            assert row.replace("|  |", "| |") in page
+    assert all(f"`{name}`" in page for name in RecordedFile.model_fields)
+
+
+def shown_default(field: Any) -> str:
+    """As a table shows it; nothing for what has settings of its own."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Settings):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return {None: "null", (): "[]"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
 
 
 def test_no_document_waits_for_a_number_and_every_link_leads_somewhere():

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -24,6 +25,7 @@ from understudy.settings import validate
 from understudy.teachers import Ledger, Price, TeacherSettings, batch_fetch, open_teacher
 from understudy.teachers.batch import Batch
 from understudy.teachers.batch_api import BatchApi
+from understudy.teachers.prices import TABLE, Priced
 
 
 @pytest.fixture
@@ -56,6 +58,20 @@ def test_fifty_rows_in_one_batch_come_back_in_order(ledger: Ledger, server: Batc
     with open_teacher(settings(server), ledger) as teacher:
         assert asked(teacher, examples(50))[0] == kept
     assert server.requests == 50
+
+
+def test_it_says_what_it_does_and_costs_what_the_table_says_of_batches(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    priced = Priced(Price(input=1, output=2), 0.5, date(2026, 3, 1), "https://example.com/prices")
+    monkeypatch.setitem(TABLE, "127.0.0.1", {"tiny": priced})
+    said: list[str] = []
+    with open_teacher(settings(server), ledger, say=said.append) as teacher:
+        asked(teacher, examples(3))
+        assert teacher.usage().spent_usd == pytest.approx(3 * 0.5 * (10 * 1 + 5 * 2) / 1e6)
+    assert said[0].startswith("sent 3 requests as batch_1 to ")
+    assert "completed, 3 of 3 requests done" in said[-1]
+    assert all(entry.price == Price(input=0.5, output=1) for entry in ledger.entries())
 
 
 def test_many_requests_wait_together_unless_the_study_says_otherwise(server: BatchServer):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from asking import Live, asked, examples, parse, prompt
 from servers import ChatServer
 
 from understudy.records import Dropped, Example, Origin
-from understudy.teachers import Ledger, ask, line, open_teacher
+from understudy.teachers import Ledger, Reply, Request, Sampling, ask, line, open_teacher
+from understudy.teachers.jobs import Call, Job, Slot
+from understudy.teachers.usage import Meter
 
 
 def rows(count: int) -> Iterator[Example]:
@@ -50,7 +53,9 @@ def test_a_late_row_idles_nobody_and_memory_holds_few(
     asked_for = [row.replace(target=("a", "b")) for row in rows(1000)][1:]
     dropped = [row for row in later if isinstance(row, Dropped)]
     assert [(row.example.id, row.reason) for row in dropped] == [("e900", "bad_request")]
-    assert [row.example if isinstance(row, Dropped) else row.replace(replies=()) for row in later] == asked_for
+    assert len(dropped[0].example.replies) == 1, "the key of the refusal"
+    given = [row.example if isinstance(row, Dropped) else row for row in later]
+    assert [row.replace(replies=()) for row in given] == asked_for
     assert server.requests == 1000 + 3
 
 
@@ -112,3 +117,27 @@ def test_two_processes_share_a_ledger_and_send_nothing_twice(tmp_path: Path, ser
     assert [one.returncode for one in both] == [0, 0]
     assert said[0] == said[1] == "".join(f"ROW {i};" for i in range(400)) + "\n"
     assert server.requests == 400 + 8
+
+
+def test_a_row_leaves_only_after_its_reply_was_looked_at():
+    """The engine sets the outcomes of many rows, and tells of them a little later."""
+    first, second, sent = Reply("yes or no"), Reply("yes"), list[Slot]()
+
+    def submit(slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            slot.job = Job("b2:0", b"", slot, [slot])
+            slot.outcome = second if sent else first
+            sent.append(slot)
+            threading.Timer(0.05, waiting.answered, [slot]).start()
+
+    def repair(request: Request, reply: Reply) -> Request | None:
+        return request if reply is first else None
+
+    waiting = line.Line(submit, lambda keys: {}, repair)
+    request = Request("tiny", "tiny", [])
+    call = Call(Sampling(), Meter(), retries=0, timeout_s=1.0, price=None, budget=None, say=print)
+    waiting.join([(example, request) for example in examples(1)], call)
+    taken = waiting.first(-1)
+    assert taken is not None
+    assert (taken.outcome, len(sent)) == (second, 2)
+    assert (waiting.first(-1), waiting.unanswered) == (None, 0)

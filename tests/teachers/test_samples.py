@@ -49,7 +49,7 @@ def test_samples_that_are_there_are_not_asked_for_again(ledger: Ledger, server: 
         asked(teacher, examples(3), n=2)
         kept, _ = asked(teacher, examples(4), n=5)
     assert [row.id for row in kept] == all_of(4, n=5)
-    assert asked_for(server) == [2] * 3 + [3] * 3 + [5]
+    assert Counter(asked_for(server)) == {2: 3, 3: 3, 5: 1}
 
 
 @pytest.mark.parametrize("fault", ["ignores_n", "refuses_n"])
@@ -68,7 +68,6 @@ def test_an_endpoint_that_knows_no_n_is_found_out_and_asked_one_by_one(
     assert Counter(asked_for(server)) == {3: tried, 1: 450 if fault == "refuses_n" else 450 - tried}
     assert len(ledger.get_many(row.replies[0] for row in kept)) == 300
     assert (usage.requests, usage.prompt_tokens, usage.completion_tokens) == (300, 3000, 1500)
-    assert server.doubles <= tried + 2 * 150, "they differ in nothing else"
 
 
 def test_a_fault_of_an_endpoint_that_knows_n_is_asked_again_as_it_was(ledger: Ledger, server: ChatServer, live: Live):
@@ -81,11 +80,11 @@ def test_a_fault_of_an_endpoint_that_knows_n_is_asked_again_as_it_was(ledger: Le
 
 def test_a_row_that_is_refused_changes_nothing_for_the_others(ledger: Ledger, server: ChatServer, live: Live):
     server.refuse = {"row 1;": 400}
-    with open_teacher(live(sampling=HOT, concurrency=1), ledger) as teacher:
-        kept, dropped = asked(teacher, examples(5), n=3)
-    assert [row.id for row in kept] == [id for id in all_of(5) if not id.startswith("e1")]
+    with open_teacher(live(sampling=HOT, concurrency=2), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(200), n=3)
+    assert [row.id for row in kept] == [id for id in all_of(200) if not id.startswith("e1+")]
     assert [(row.example.id, row.reason) for row in dropped] == [(f"e1+loud.{i}", "bad_request") for i in range(3)]
-    assert asked_for(server) == [3, 3, 1, 1, 1, 3, 3, 3]
+    assert Counter(asked_for(server)) == {3: 200, 1: 3}
 
 
 def test_with_a_seed_each_sample_is_asked_for_with_its_own(ledger: Ledger, server: ChatServer, live: Live):

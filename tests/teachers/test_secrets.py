@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from asking import Live, asked, examples
+from asking import Live, asked, examples, prompt
+from pydantic import BaseModel
 from servers import ChatServer
 
 from understudy.errors import SettingsError, TeacherError, UnderstudyError
+from understudy.records import Dropped
 from understudy.settings import validate
-from understudy.teachers import Ledger, TeacherSettings, check, open_teacher
+from understudy.teachers import Ledger, TeacherSettings, ask, check, open_teacher
 
 KEY = "sk-planted/key+with=signs-0123456789"
 PASSWORD = "pass-word-0123456789"
@@ -40,9 +44,68 @@ def test_an_endpoint_that_echoes_headers_in_its_errors(
     assert_no_file_holds_a_secret(tmp_path)
 
 
+@pytest.mark.parametrize("key", [KEY, 'sk-"quoted"\\back/slash-0123456789'])
+def test_an_endpoint_that_says_the_key_wherever_it_can(
+    tmp_path: Path, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch, key: str
+):
+    """In good answers, short and long enough to be compressed, in what comes with them, in broken ones and faults."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    told = f"your key is {key}"
+
+    def said(text: str) -> bytes:
+        message = {"content": text, "reasoning_content": text, "tool_calls": [{"arguments": {key: [text]}}]}
+        return json.dumps({"id": key, "choices": [{"message": message, "logprobs": {"token": key}}], "x": key}).encode()
+
+    server.raw = [said(told), said(told * 99), f'{{"choices": {json.dumps(told)}'.encode(), json.dumps(told).encode()]
+    server.echo_headers, server.refuse = True, {"row 6;": 500, "row 7;": 400}
+    heard: list[str] = []
+    with (
+        Ledger.open(tmp_path / "ledger.sqlite3") as ledger,
+        open_teacher(live(concurrency=1, retries=1), ledger, say=heard.append) as teacher,
+    ):
+        kept, dropped = asked(teacher, examples(8))
+        asking = teacher.asking()
+        entries = list(ledger.entries())
+        assert ledger.info().failures >= 2, "broken answers may have been billed"
+    assert [row.reason for row in dropped] == ["server_error", "bad_request"]
+    assert (len(kept), str(kept[0].target)) == (6, "your key is ***")
+    assert b"reasoning_content" in entries[0].reply.raw
+    assert "Authorization" in asking.last_fault
+    for text in (kept, dropped, asking, heard, *entries):
+        assert key not in f"{text}{text!r}"
+        assert json.dumps(key)[1:-1] not in f"{text}{text!r}"
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            assert key.encode() not in file.read_bytes()
+            assert json.dumps(key)[1:-1].encode() not in file.read_bytes()
+
+
+def test_what_is_asked_again_with_a_form_and_what_is_remembered(
+    tmp_path: Path, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    class Answer(BaseModel):
+        number: int
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.refuses_schema, server.echo_headers = 400, True
+    server.answer = lambda messages: f"<number>{KEY}</number>"
+    url = f"http://user:{PASSWORD}@127.0.0.1:{server.port}/v1?key={quote(KEY)}"
+    with (
+        Ledger.open(tmp_path / "ledger.sqlite3") as ledger,
+        open_teacher(live(base_url=url), ledger) as teacher,
+    ):
+        rows = list(ask(teacher, examples(2), prompt, lambda row, answer: row, form=Answer))
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["not_the_form"] * 2
+    repairs = [body["messages"] for body in server.bodies if len(body["messages"]) > 2]
+    assert "***" in repairs[0][2]["content"]
+    assert clean(rows, repairs)
+    assert_no_file_holds_a_secret(tmp_path)
+
+
 @pytest.mark.parametrize("form", ["http://user:{password}@{host}/v1", "http://{host}/v1?key={password}"])
-def test_a_base_url_that_holds_a_password(tmp_path: Path, server: ChatServer, live: Live, form: str):
-    url = form.format(password=PASSWORD, host=f"127.0.0.1:{server.port}")
+@pytest.mark.parametrize("password", [PASSWORD, quote(KEY, safe="+="), quote(KEY, safe="")])
+def test_a_base_url_that_holds_a_password(tmp_path: Path, server: ChatServer, live: Live, form: str, password: str):
+    url = form.format(password=password, host=f"127.0.0.1:{server.port}")
     server.echo_headers, server.refuse = True, {"row 1;": 400}
     settings = live(base_url=url)
     with Ledger.open(tmp_path / "ledger.sqlite3") as ledger, open_teacher(settings, ledger) as teacher:
@@ -51,7 +114,7 @@ def test_a_base_url_that_holds_a_password(tmp_path: Path, server: ChatServer, li
     assert clean(dropped, settings, settings.canonical(), settings.model_dump_json(), check(settings))
     assert_no_file_holds_a_secret(tmp_path)
     with ChatServer() as other:
-        gone = live(base_url=form.format(password=PASSWORD, host=f"127.0.0.1:{other.port}"))
+        gone = live(base_url=form.format(password=password, host=f"127.0.0.1:{other.port}"))
     caught = pytest.raises(TeacherError)
     with Ledger.open(tmp_path / "ledger.sqlite3") as ledger, open_teacher(gone, ledger) as teacher, caught as info:
         asked(teacher, examples(2))
@@ -65,6 +128,7 @@ def test_a_base_url_that_holds_a_password(tmp_path: Path, server: ChatServer, li
         {"api_key_env": KEY},
         {"api_key": KEY},
         {"base_url": f"ftp://user:{PASSWORD}@host"},
+        {"base_url": f"http://user:{KEY}@127.0.0.1/v1"},  # its / ends the host
     ],
 )
 def test_a_wrong_setting_is_explained_without_its_secret(tmp_path: Path, changes: dict[str, str]):

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from understudy.errors import SettingsError
 from understudy.teachers.redact import Secrets
-from understudy.teachers.settings import TeacherSettings, public_url
+from understudy.teachers.settings import TeacherSettings, has_port, public_url
 
 if TYPE_CHECKING:
     import aiohttp
@@ -27,8 +27,11 @@ class Address:
         url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self.shown = public_url(url)
         self._parts = urlsplit(url)
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise SettingsError(f"teacher.base_url: {self.shown!r} is no address; write e.g. http://localhost:8000/v1")
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname or not has_port(self._parts):
+            raise SettingsError(
+                f"teacher.base_url: {self.shown!r} is no address; write e.g. http://localhost:8000/v1, "
+                "and signs in a password as in any URL, / as %2F"
+            )
         self._key_name = settings.api_key_env
         # copying a key often brings a line end with it
         self._key = os.environ.get(settings.api_key_env, "").strip() or None

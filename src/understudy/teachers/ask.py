@@ -113,7 +113,8 @@ def ask(
 
     if teacher.renders_only:
         return _rehearse(teacher, requests, row_of, step)
-    return _ask(teacher, requests, row_of, read, repair, step)
+    some = max(1, _SOME // n) * n  # the samples of one example stay together, to be asked for together
+    return _ask(teacher, requests, row_of, read, repair, step, some)
 
 
 def _requests(
@@ -132,15 +133,16 @@ def _ask(
     parse: Parse,
     repair: Repair | None,
     step: str,
+    some: int,
 ) -> Iterator[Row]:
-    few = max(_SOME, 2 * teacher.settings.concurrency)  # as many are under way or wait to be sent, at least
+    few = max(4 * _SOME, 2 * teacher.settings.concurrency)  # as many are under way or wait to be sent, at least
     line = teacher.line(repair)
     more = True
     try:
         while True:
             while more and line.has_room(few):
-                batch = list(islice(requests, _SOME))
-                more = len(batch) == _SOME
+                batch = list(islice(requests, some))
+                more = len(batch) == some
                 teacher.join(line, batch)
             slot = line.first(few if more else -1)
             if slot is None and not more:

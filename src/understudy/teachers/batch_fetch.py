@@ -176,7 +176,7 @@ class Fetcher:
         outcomes = {key: outcome for key, outcome in said.items() if outcome is not None}
         requests = await self._requests(batch, outcomes)
         entries = [
-            Entry(key, requests[key], *priced([cut_at_stop(reply, requests[key])], self._price), self._price, time.time())
+            Entry(key, requests[key], self._settled(reply, requests[key]), self._price, time.time())
             for key, reply in outcomes.items()
             if isinstance(reply, Reply) and key in requests
         ]
@@ -185,6 +185,9 @@ class Fetcher:
         await asyncio.to_thread(self._table.done, batch.id, outcomes)
         self._waits.hand_on({**outcomes, **stored})
         return len(said)
+
+    def _settled(self, reply: Reply, request: Request) -> Reply:
+        return priced([cut_at_stop(reply, request)], self._price)[0]
 
     async def _requests(self, batch: OpenBatch, keys: Mapping[str, object]) -> dict[str, Request]:
         """What was asked; nothing where nobody waits and another process has fetched the same batch."""

@@ -1,7 +1,7 @@
 """A cassette: the replies that a study used, as one JSONL file, with which anyone runs it again for nothing.
 
-The first line says what it is, who wrote the replies and under whose terms; then one line a reply, in the order of the
-ledger's keys. The same replies make the same file wherever they are exported.
+The first line says what it is, who wrote the replies and under whose terms; then one line a reply, or a request that
+was refused for good, in the order of the ledger's keys. The same replies make the same file wherever they are exported.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from understudy.errors import DataError
 from understudy.teachers.jsonl import Lines, whole_file
 from understudy.teachers.ledger import Entry, Ledger
+from understudy.teachers.ledger_file import Refusal
 from understudy.teachers.redact import Secrets
 from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price
@@ -46,6 +47,7 @@ class Exported:
     path: Path
     replies: int
     redacted: int  # replies of which a secret was taken out
+    refused: int = 0  # requests that have no reply, because they were refused for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Imported:
     new: int
     doubles: int = 0  # lines whose key stood before
     failed: int = 0  # lines that say that there is no answer
+    refused: int = 0  # requests that were refused for good
     promised: int | None = None  # replies, by the first line
     is_cut: bool = False  # the file ends within a line
 
@@ -70,7 +73,7 @@ def write_cassette(
     licence: str | None = None,
     secrets: Secrets | None = None,
 ) -> Exported:
-    """Write the replies under ``keys`` into a new file.
+    """Write the replies under ``keys``, or how the requests were refused, into a new file.
 
     Only the keys are held in memory.
 
@@ -90,16 +93,19 @@ def write_cassette(
     with whole_file(place) as file:
         file.write(orjson.dumps(header) + b"\n")
         for entry in _entries(ordered, ledger):
-            content = entry.request.content()
+            content = entry.content if isinstance(entry, Refusal) else entry.request.content()
             if secrets.found_in(content.decode()):
                 raise DataError(
                     f"the prompt of reply {entry.key} holds a key or password that this machine knows; take it out of "
                     "the rows and run the study again. Nothing was written"
                 )
+            if isinstance(entry, Refusal):
+                file.write(_refusal_line(entry, secrets))
+                continue
             reply = _redacted(entry.reply, secrets)
             redacted += reply != entry.reply
             file.write(_line(entry, content, reply))
-    return Exported(place, len(ordered), redacted)
+    return Exported(place, header["replies"], redacted, header.get("refused", 0))
 
 
 def import_cassette(path: str | os.PathLike[str], ledger: Ledger) -> Imported:
@@ -119,6 +125,7 @@ def import_cassette(path: str | os.PathLike[str], ledger: Ledger) -> Imported:
         replies=cassette.replies,
         new=new,
         doubles=cassette.doubles,
+        refused=cassette.refused,
         promised=cassette.header.get("replies"),
         is_cut=cassette.is_cut,
     )
@@ -129,7 +136,7 @@ class Cassette:
 
     Attributes:
         header: the first line.
-        replies, doubles, is_cut: of the last iteration, as in ``Imported``.
+        replies, refused, doubles, is_cut: of the last iteration, as in ``Imported``.
 
     Raises:
         DataError: the file is no cassette, or of a newer form; while iterating, a line is not what was exported.
@@ -138,7 +145,7 @@ class Cassette:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._lines = Lines(path)
         self.header = next((value for _, value in self._lines), {})
-        self.replies = self.doubles = 0
+        self.replies = self.refused = self.doubles = 0
         form = self.header.get("cassette")
         if not isinstance(form, int):
             raise DataError(f'{self._lines.path}:1: this is no cassette: its first line is not {{"cassette": 1, ...}}')
@@ -152,8 +159,8 @@ class Cassette:
         """Whether the file ends within a line."""
         return self._lines.is_cut
 
-    def __iter__(self) -> Iterator[Entry]:
-        self.replies = self.doubles = 0
+    def __iter__(self) -> Iterator[Entry | Refusal]:
+        self.replies = self.refused = self.doubles = 0
         seen = set[str]()
         for number, line in islice(self._lines, 1, None):
             entry = _entry(line, f"{self._lines.path}:{number}")
@@ -161,7 +168,8 @@ class Cassette:
                 self.doubles += 1
                 continue
             seen.add(entry.key)
-            self.replies += 1
+            self.refused += isinstance(entry, Refusal)
+            self.replies += isinstance(entry, Entry)
             yield entry
 
 
@@ -172,25 +180,28 @@ def terms_of(model: str) -> str:
 
 
 def _header(keys: list[str], ledger: Ledger, study: str, licence: str | None) -> dict[str, Any]:
-    writers, newest = set[str](), 0.0
+    writers, newest, refused = set[str](), 0.0, 0
     for entry in _entries(keys, ledger):
-        writers.add(entry.reply.model or entry.request.model or entry.request.teacher)
-        newest = max(newest, entry.created)
+        newest = max(newest, entry.created or 0.0)
+        if isinstance(entry, Refusal):
+            refused += 1
+        else:
+            writers.add(entry.reply.model or entry.request.model or entry.request.teacher)
     header = {
         "cassette": FORM,
         "study": study,
         "written_by": sorted(writers),
         "created": _time(newest),
-        "replies": len(keys),
+        "replies": len(keys) - refused,
         "terms": {writer: terms_of(writer) for writer in sorted(writers)},
     }
-    return header | ({"licence": licence} if licence else {})
+    return header | ({"refused": refused} if refused else {}) | ({"licence": licence} if licence else {})
 
 
-def _entries(keys: list[str], ledger: Ledger) -> Iterator[Entry]:
+def _entries(keys: list[str], ledger: Ledger) -> Iterator[Entry | Refusal]:
     missing = 0
     for key in keys:
-        if entry := ledger.get(key):
+        if entry := ledger.get(key) or ledger.refusal(key):
             yield entry
         else:
             missing += 1
@@ -222,6 +233,16 @@ def _line(entry: Entry, content: bytes, reply: Reply) -> bytes:
     return orjson.dumps(line) + b"\n"
 
 
+def _refusal_line(refusal: Refusal, secrets: Secrets) -> bytes:
+    line = {
+        "key": refusal.key,
+        "request": orjson.Fragment(refusal.content),
+        "refused": {"reason": refusal.reason, "detail": secrets.redact(refusal.detail)},
+        "created": _time(refusal.created or 0.0),
+    }
+    return orjson.dumps(line) + b"\n"
+
+
 def _raw(raw: bytes) -> Any:
     """What else the endpoint sent, to be read by a person; ``None`` where there is nothing."""
     try:
@@ -237,29 +258,30 @@ def _time(seconds: float) -> str:
 _REQUEST, _REPLY = TypeAdapter(Request), TypeAdapter(Reply)
 
 
-def _entry(line: dict[str, Any], where: str) -> Entry:
-    """The reply in one line.
+def _entry(line: dict[str, Any], where: str) -> Entry | Refusal:
+    """The reply in one line, or how a request was refused.
 
     Raises:
         DataError: it is not what was exported.
     """
     try:
-        raw = line["reply"].get("raw")
-        reply = {**line["reply"], "raw": b"" if raw is None else orjson.dumps(raw)}
-        entry = Entry(
-            key=line["key"],
-            request=_REQUEST.validate_python(line["request"]),
-            reply=_REPLY.validate_python(reply),
-            price=Price.model_validate(line["price"]) if line.get("price") else None,
-            created=datetime.fromisoformat(line["created"]).timestamp(),
-        )
+        key, request = line["key"], _REQUEST.validate_python(line["request"])
+        created = datetime.fromisoformat(line["created"]).timestamp()
+        if refused := line.get("refused"):
+            reason, detail = str(refused["reason"]), str(refused["detail"])
+            entry = Refusal(key, request.content(), request.teacher, reason, detail, created)
+        else:
+            raw = line["reply"].get("raw")
+            reply = {**line["reply"], "raw": b"" if raw is None else orjson.dumps(raw)}
+            price = Price.model_validate(line["price"]) if line.get("price") else None
+            entry = Entry(key, request, _REPLY.validate_python(reply), price, created)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
         raise DataError(f"{where}: {place}: {problem['msg']}; get the file again") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{where}: this is no line of a cassette ({error!r}); get the file again") from None
-    if entry.request.key != entry.key:
+    if request.key != entry.key:
         raise DataError(
             f"{where}: the key {entry.key!r} does not belong to the request, so one of the two was changed; get the "
             "file again. Nothing of it was taken"

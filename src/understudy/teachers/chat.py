@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ def text_in(content: Any) -> str:
 def count_in(usage: Any, name: str) -> int | None:
     """A number of the usage, where there is one."""
     count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None
+    return count if type(count) is int and 0 <= count < 2**62 else None
 
 
 def error_in(body: Any) -> tuple[str, str]:
@@ -155,9 +156,10 @@ def _seconds(value: str) -> float | None:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
     for read in (float, _until_http_date, _until_iso_date):
         try:
-            return max(0.0, read(value))
-        except (TypeError, ValueError):
+            seconds = read(value)
+        except (TypeError, ValueError, OverflowError):
             continue
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     return None
 
 

@@ -13,10 +13,11 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from understudy.errors import BudgetReached, TeacherError, UnderstudyError
+from understudy.errors import BudgetReached, TeacherError
 from understudy.teachers.desk import Desk
 from understudy.teachers.jobs import Job, Outcome, Say, Slot
 from understudy.teachers.keeper import Keeper
@@ -30,8 +31,8 @@ from understudy.teachers.sender import Sender, usual_tokens
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
-_BURST = 8  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
-_TELL_S = 0.005  # how long finished rows gather before their askers are told
+_BURST = 64  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
+_TELL_S = 0.01  # how long finished rows gather before their askers are told
 _LOOK_S = 0.1  # how often is looked at what other processes do
 
 _LaneKey: TypeAlias = tuple[str, str, str, float]
@@ -60,7 +61,9 @@ def enter(ledger: Ledger, settings: TeacherSettings, backend: Backend, say: Say)
                 backend.hold = endpoint.pace.hold  # pyright: ignore[reportAttributeAccessIssue]
             if hasattr(backend, "say"):
                 backend.say = say  # pyright: ignore[reportAttributeAccessIssue]
-            lane = Lane(backend, endpoint, settings.max_failures, takes_n=None if hasattr(backend, "samples") else False)
+            lane = Lane(
+                backend, endpoint, settings.max_failures, takes_n=None if hasattr(backend, "samples") else False
+            )
             lane.keeps_refusals = settings.backend != "recorded" and not isinstance(backend, Offline)
         if engine is None:
             engine = _ENGINES[ledger] = Engine(ledger)
@@ -81,6 +84,7 @@ class Engine:
         self._desk = Desk()
         self._finished: list[Slot] = []  # who waits for them is not told yet
         self._is_telling = False
+        self._closing: list[Lane] = []  # their last requests are waited for
         self._elsewhere: dict[Job, Lane] = {}  # another process has these in flight
         self._loop = _new_loop()
         self._sender = Sender(Keeper(ledger, self._loop))
@@ -101,25 +105,30 @@ class Engine:
         finds one of the two, and no request is sent twice.
         """
         new = self._desk.enter(slots)
-        if not lane.is_known:  # what the ledger has all the same is found before it is sent
-            self._send(lane, list(new.values()))
-            return
         try:
-            known = self._ledger.get_many(list(new))
-        except Exception as error:
-            self._answer((job, error) for job in new.values())
+            self._answer(self._known(lane, new))
+        except BaseException as error:  # Ctrl-C too: nobody may wait for a job that is not under way
+            self._answer([(job, error if isinstance(error, Exception) else _closed()) for job in new.values()])
             raise
+        if new:
+            self._send(lane, list(new.values()))
+
+    def _known(self, lane: Lane, new: dict[str, Job]) -> list[tuple[Job, Outcome]]:
+        """Take out of the new jobs those that the ledger has a reply to, while it has some."""
+        if not lane.is_known:  # what the ledger has all the same is found before it is sent
+            return []
+        known = self._ledger.get_many(list(new))
         lane.is_known = bool(known)
         if known:
             self._count_known(lane, len(known))
-        self._answer((new.pop(key), reply) for key, reply in known.items())
-        if new:
-            self._send(lane, list(new.values()))
+        return [(new.pop(key), reply) for key, reply in known.items()]
 
     def _count_known(self, lane: Lane, jobs: int) -> None:
         """The ledger had some replies, of an earlier run or another process."""
         lane.has_answered = lane.is_known = True
         lane.count_answers(jobs)
+        if not self._leases.is_alone:  # another process may have seen it committed and not yet durable
+            self._ledger.sync()
 
     def _send(self, lane: Lane, jobs: list[Job]) -> None:
         try:
@@ -144,16 +153,38 @@ class Engine:
             lane_is_free, is_free = lane.users == 0, self.users == 0
             if lane_is_free:
                 self.lanes = {key: other for key, other in self.lanes.items() if other is not lane}
+                self._closing.append(lane)
             if is_free and _ENGINES.get(self._ledger) is self:
                 del _ENGINES[self._ledger]
+        failed: Exception | None = None
         if lane_is_free:
-            asyncio.run_coroutine_threadsafe(self._close(lane), self._loop).result()
+            try:
+                asyncio.run_coroutine_threadsafe(self._close(lane), self._loop).result()
+            except Exception as error:
+                failed = error
+            self._closing.remove(lane)
         if is_free:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-            self._leases.close()
-            self._answer((job, _closed()) for job in self._desk.under_way())  # came too late for the loop
+            self._end_loop()
+        if failed:
+            raise failed
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._leases.close()
+        self._tell()  # what finished after the last lane was closed
+        self._answer((job, _closed()) for job in self._desk.under_way())  # came too late for the loop
+
+    def hurry(self, lane: Lane) -> None:
+        """Wait for no request in flight any more; what it would have brought is lost."""
+
+        def cancel() -> None:
+            for task in lane.tasks.values():
+                task.cancel()
+
+        with suppress(RuntimeError):  # the loop is closed: nothing is in flight
+            self._loop.call_soon_threadsafe(cancel)
 
     # Called in the loop: what is sent.
 
@@ -190,7 +221,7 @@ class Engine:
             if job.others and lane.takes_n is False:  # found out since it came into the queue
                 self._enqueue(lane, _single(job), first=True)
                 continue
-            if (wanted := _as_one(self._desk.wanted(job.all))) and self._is_ours(lane, wanted):
+            if (wanted := _as_one(self._desk.wanted(job.all))) and self._is_free(lane, wanted):
                 wanted.tokens = usual_tokens(wanted) if endpoint.pace.tokens_per_minute else 0
                 endpoint.pace.sent(wanted.tokens)
                 begun.append((lane, wanted))
@@ -202,10 +233,13 @@ class Engine:
         """Those that no other process has answered between our first look into the ledger and our lease."""
         try:
             known = self._ledger.look(one.key for _, job in begun for one in job.all)
-        except UnderstudyError as error:
+        except Exception as error:
             for lane, job in begun:
                 lane.endpoint.pace.in_flight -= 1
+                for one in job.all:
+                    self._leases.give_back(one.key)
                 self._end(job.all, error, lane)
+                self._wake(lane.endpoint)
             return
         for lane, job in begun:
             if not any(one.key in known for one in job.all):
@@ -218,8 +252,15 @@ class Engine:
                 self._leases.give_back(one.key)
                 if one.key in known:
                     self._finish(one, known[one.key])
-            if rest := _as_one([one for one in jobs if one.key not in known]):
-                self._enqueue(lane, [rest], first=True)
+            rest = _as_one([one for one in jobs if one.key not in known])
+            self._enqueue(lane, [rest] if rest else [], first=True)  # wakes the endpoint, too, which has room again
+
+    def _is_free(self, lane: Lane, job: Job) -> bool:
+        try:
+            return self._is_ours(lane, job)
+        except Exception as error:
+            self._end(job.all, error, lane)
+            return False
 
     def _is_ours(self, lane: Lane, job: Job) -> bool:
         """Whether no other process has a job in flight; else it waits for that."""
@@ -241,8 +282,9 @@ class Engine:
 
     def _let_in(self) -> None:
         """Other processes may wait to use the ledger."""
-        self._leases.let_in(one.key for lane in self.lanes.values() for job in lane.tasks for one in job.all)
         self._loop.call_later(_LOOK_S, self._let_in)
+        lanes = [*self.lanes.values(), *self._closing]
+        self._leases.let_in(one.key for lane in lanes for job in lane.tasks for one in job.all)
 
     def _look_again(self) -> None:
         """At what other processes had in flight: the ledger has it, or it is our turn, or they are still at it."""
@@ -270,21 +312,25 @@ class Engine:
             self._end(jobs, error, lane)
         else:
             lane.count_answers(len(kept))
-            lane.takes_n = lane.takes_n or (None if len(kept) < 2 else True)
+            if len(kept) > 1:
+                lane.takes_n = True
             for one, reply in zip(jobs, kept, strict=False):
                 one.asker.call.meter.asked(one.attempts, reply)
                 self._finish(one, reply, asked=True)
             if rest := jobs[len(kept) :]:  # it knows no n, and does not say so
                 self._apart(lane, rest)
         finally:
-            for one in jobs:
-                self._leases.give_back(one.key)
-            self._attended(lane, job)
+            self._attended(lane, job, jobs)
 
-    def _attended(self, lane: Lane, job: Job) -> None:
+    def _attended(self, lane: Lane, job: Job, jobs: Sequence[Job]) -> None:
+        for one in jobs:
+            self._leases.give_back(one.key)
         del lane.tasks[job]
-        lane.endpoint.pace.in_flight -= 1
-        self._wake(lane.endpoint)
+        endpoint = lane.endpoint
+        endpoint.pace.in_flight -= 1
+        if not (endpoint.pace.in_flight or endpoint.queue or lane.later):
+            endpoint.pace.idle()
+        self._wake(endpoint)
 
     # Called in the loop: what becomes of a job.
 
@@ -352,8 +398,7 @@ class Engine:
         """The endpoint cannot be used: everything that waits for it hears of it."""
         lane.failed = lane.failed or error
         for job in lane.withdraw():
-            for one in job.all:
-                self._finish(one, error)
+            self._end(job.all, error)
 
     async def _close(self, lane: Lane) -> None:
         self._fail(lane, _closed())
@@ -363,7 +408,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
             for job in list(lane.tasks):  # cancelled before it had begun
-                self._attended(lane, job)
+                self._attended(lane, job, job.all)
         await lane.backend.aclose()
         self._sender.flush()
         self._tell()

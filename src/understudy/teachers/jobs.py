@@ -51,6 +51,7 @@ class Slot:
     key: str = ""
     unreadable: str = ""  # key of a first reply, of which this is the repair
     outcome: Outcome | None = None
+    is_told: bool = False  # its waiter was told of the outcome
     job: Job | None = None
 
 

@@ -45,7 +45,7 @@ class Keeper:
 
     def flush(self) -> None:
         """Write down now what nobody waits for."""
-        if self._others:
+        if self._others or self._writes:
             self._commit()
 
     def _soon(self) -> None:

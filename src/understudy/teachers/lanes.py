@@ -14,6 +14,7 @@ from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 
 FIRST = 8  # where so many first requests are all refused, the fault is not in the rows
 _IN_A_ROW = 64  # where so many requests are given up and none is answered, the rest need not be tried
+_KINDS = 200  # of failures that are told apart
 _ENOUGH = 50  # failures from which their share says something
 
 
@@ -81,7 +82,8 @@ class Lane:
 
     def judge(self, job: Job, refused: Refused) -> Exception:
         """What a refusal is: the row's own fault or, where too many meet it, everybody's."""
-        self.failures[f"{refused.reason}: {refused.detail}"] += 1
+        told = f"{refused.reason}: {refused.detail}"
+        self.failures[told if len(self.failures) < _KINDS else refused.reason] += 1
         if not self.has_answered and job.number <= FIRST and refused.if_all is not None:
             self.refused += 1
             are_more = self.started > self.refused or any(lane is self for lane, _ in self.endpoint.queue)

@@ -56,8 +56,14 @@ class Leases:
                 self._lock(_place(key))
             self._open()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process uses the ledger."""
+        return self._is_alone
+
     def close(self) -> None:
-        """End all leases."""
+        """End all leases, also of forked processes, which share them."""
+        self._unlock(0, count=0)
         os.close(self._file)
 
     def _open(self) -> None:
@@ -87,17 +93,17 @@ class Leases:
             return False
         return True
 
-    def _unlock(self, place: int) -> None:
+    def _unlock(self, place: int, *, count: int = 1) -> None:  # a count of 0 is all from there on
         if fcntl is None:
             return
         if hasattr(fcntl, "F_OFD_SETLK"):
-            self._set(fcntl.F_UNLCK, place)
+            self._set(fcntl.F_UNLCK, place, count)
         else:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, count, place)
 
-    def _set(self, kind: int, place: int) -> None:
+    def _set(self, kind: int, place: int, count: int = 1) -> None:
         assert fcntl is not None
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0))
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, count, 0))
 
 
 def _place(key: str) -> int:

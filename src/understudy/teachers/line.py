@@ -63,6 +63,7 @@ class Line:
 
     def answered(self, slot: Slot) -> None:
         """Called by the engine."""
+        slot.is_told = True  # before it can be looked at, which may take that back
         self._answered.append(slot)
         if slot is self._needed or len(self._answered) >= self._enough:
             self._wake.set()
@@ -80,7 +81,7 @@ class Line:
                 continue
             if slot is None:
                 return None
-            if slot.outcome is not None:
+            if _is_ready(slot):
                 del self._rows[self._head]
                 self._head += 1
                 self._held -= 1
@@ -88,7 +89,7 @@ class Line:
             if self.unanswered <= few:
                 return None
             self._needed, self._enough = slot, self.unanswered - few  # first this, then the look; answered() does
-            if slot.outcome is None and len(self._answered) < self._enough:  # both the other way round
+            if not slot.is_told and len(self._answered) < self._enough:  # both the other way round
                 self._wake.wait()
             self._wake.clear()
 
@@ -103,7 +104,7 @@ class Line:
 
     def _is_answered(self) -> bool:
         first = self._rows.get(self._head)
-        return isinstance(first, int) or (first is not None and first.outcome is not None)
+        return isinstance(first, int) or (first is not None and _is_ready(first))
 
     def _look(self) -> None:
         again = []
@@ -111,7 +112,7 @@ class Line:
             slot = self._answered.popleft()
             slot.job = None
             if request := self._repaired(slot):
-                slot.unreadable, slot.request, slot.outcome = slot.key, request, None
+                slot.unreadable, slot.request, slot.outcome, slot.is_told = slot.key, request, None, False
                 again.append(slot)
                 continue
             self.unanswered -= 1
@@ -135,6 +136,8 @@ class Line:
         try:
             line = orjson.dumps([asdict(slot.example), slot.key, slot.unreadable, asdict(slot.request), refusal])
         except TypeError:  # a row that holds something else than text and numbers
+            return
+        if _example(orjson.loads(line)[0]) != slot.example:  # or something that JSON knows no more
             return
         if self._file is None:
             self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="understudy-"))  # noqa: SIM115  see close()
@@ -162,6 +165,11 @@ class Line:
             slot.outcome = Refused(*refusal[:2], in_ledger=refusal[2]) if refusal else replies[key]
             self._rows[place] = slot
             self._held += 1
+
+
+def _is_ready(slot: Slot) -> bool:
+    """Whether the row can leave: its outcome was looked at, so that nothing of it is asked again."""
+    return slot.outcome is not None and slot.job is None
 
 
 def _example(values: dict[str, Any]) -> Example:

@@ -28,7 +28,7 @@ from understudy.teachers.chat import (
     used_up_s,
 )
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.request import Refused, Reply, Request, TryAgain
+from understudy.teachers.request import Refused, Reply, Request, TryAgain, WrongModel
 from understudy.teachers.schemas import Schemas
 from understudy.teachers.settings import TeacherSettings
 
@@ -165,7 +165,7 @@ class OpenAI:
     def _check_model(self, answered: str) -> None:
         if not answered or same_model(self.model, answered) or same_model(self.identity, answered):
             return
-        raise TeacherError(
+        raise WrongModel(
             f"teacher.model is {self.model!r}, but {self._address.shown} answered as {self._show(answered)!r}; "
             "ask for that model, or, if it is only another name of the same one, set teacher.name to it"
         )

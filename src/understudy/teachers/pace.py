@@ -7,6 +7,7 @@ the next request may go. Times are monotonic seconds.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from understudy.errors import TeacherError
@@ -104,7 +105,10 @@ class Pace:
                 self.limit, self._since_step = min(self.concurrency, self.limit + 1), 0
 
     def hold(self, for_s: float) -> None:
-        """Send nothing for so long: the endpoint says that its limit is used up."""
+        """Send nothing for so long, or a minute: the endpoint says that its limit is used up."""
+        self._wait(min(for_s, _LONGEST_REST_S))
+
+    def _wait(self, for_s: float) -> None:
         self._not_before = max(self._not_before, time.monotonic() + for_s)
         self._may_wait = True
 
@@ -134,7 +138,7 @@ class Pace:
         if (is_its or fault.after_s) and now + (fault.after_s or 0.0) - since > _PATIENCE_S:
             raise TeacherError(_gave_up(fault, self.name, now - since))
         if fault.after_s:
-            self.hold(fault.after_s)
+            self._wait(fault.after_s)
             self._tell(f"the endpoint {self.name} asks us to wait {fault.after_s:.0f} s", fault.after_s, say)
         elif is_down and now >= self._not_before:
             self._rest_s = min(_LONGEST_REST_S, 2 * self._rest_s or _FIRST_REST_S)
@@ -146,6 +150,10 @@ class Pace:
             )
         return is_its
 
+    def idle(self) -> None:
+        """Nothing is asked for now, so that no answer tells nothing."""
+        self._silent_since = None
+
     def nothing_new(self) -> None:
         """What fails now may well be the rows' own fault: take the endpoint for up."""
         self._rest_s, self._first_failures = 0.0, 0
@@ -154,7 +162,8 @@ class Pace:
         until = time.monotonic() + for_s
         if for_s > _WORTH_SAYING_S and until > self._said_until + _WORTH_SAYING_S:  # not for each one in flight
             self._said_until = until
-            say(text)
+            with suppress(Exception):  # nobody may be there any more to hear it
+                say(text)
 
 
 def _gave_up(fault: TryAgain, name: str, for_s: float) -> str:

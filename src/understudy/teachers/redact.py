@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 _IN_URL = re.compile(r"(\w://)[^/@\s\"'<>]+@")
+_SAFE_IN_QUERY = ("/?:@!$'()*,", "/?:@!$'()*,+=")  # what HTTP libraries leave there, of values and of texts
 _SHORTEST = 4  # a shorter secret would blot out ordinary text
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)S?$", re.IGNORECASE)
 _LONG = 12  # characters from which a text that looks like a secret is taken for one
+
+
+def _forms(value: str) -> set[str]:
+    """A secret as it is, as it stands in a URL, and as it stands in JSON."""
+    in_url = {quote(value, safe=safe) for safe in ("", "/", *_SAFE_IN_QUERY)}
+    in_json = {json.dumps(value, ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True)}
+    return {value, *in_url, *in_json, *(form.replace("/", "\\/") for form in in_json)}
 
 
 class Secrets:
@@ -19,8 +28,8 @@ class Secrets:
 
     def __init__(self, values: Iterable[str | None]) -> None:
         known = {value for value in values if value and len(value) >= _SHORTEST}
-        known |= {form for value in known for form in (quote(value, safe=""), value.replace("/", "\\/"))}
-        self._values = sorted(known, key=len, reverse=True)
+        self._values = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
+        self._long = [value for value in self._values if len(value) >= _LONG]
 
     @classmethod
     def of(cls, url: str, key: str | None) -> Secrets:
@@ -30,6 +39,8 @@ class Secrets:
         pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password else None
         userinfo, _, _ = parts.netloc.rpartition("@")
         values = [value for _, value in parse_qsl(parts.query)]
+        as_written = [pair.partition("=")[2] for pair in parts.query.split("&")]  # a + may be one, and no blank
+        values += as_written + [unquote(value) for value in as_written]
         return cls([key, password or user, pair, userinfo, *values])
 
     @classmethod
@@ -47,12 +58,19 @@ class Secrets:
         return any(value in text for value in self._values if len(value) >= _LONG)
 
     def blot(self, text: str) -> str:
-        """``text`` with every secret replaced by ``***``: for what a teacher says, which is its own otherwise."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, "***")
-        return text
+        """``text`` with every long secret replaced by ``***``: for what a teacher says, which is its own otherwise.
+
+        A short one is a word such as ``none`` or ``ollama``, which servers that ask for no key are given.
+        """
+        return _replaced(text, self._long)
 
     def redact(self, text: str) -> str:
         """``text`` with every secret, and every password in a URL, replaced by ``***``."""
-        return _IN_URL.sub(r"\1***@", self.blot(text))
+        return _IN_URL.sub(r"\1***@", _replaced(text, self._values))
+
+
+def _replaced(text: str, values: Iterable[str]) -> str:
+    for value in values:
+        if value in text:
+            text = text.replace(value, "***")
+    return text

@@ -153,6 +153,10 @@ class Backend(Protocol):
         ...
 
 
+class WrongModel(TeacherError):
+    """Another model than the one asked for has answered, and may have been billed."""
+
+
 class Refused(Exception):
     """This request will never be answered: its row is dropped and the run goes on.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
+from understudy.errors import WorkspaceError
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Refused, Reply, TryAgain
 
@@ -52,11 +53,12 @@ class Schemas:
             self._is_in_doubt = True
             raise TryAgain("no_schema", "the endpoint leaves schemas out of account", may_cost=True, otherwise=True)
         self._can = with_schema
-        self._ledger.note(self._name, "yes" if with_schema else "no")
+        with suppress(WorkspaceError):  # it is found out again
+            self._ledger.note(self._name, "yes" if with_schema else "no")
 
     def failed(self, error: Refused | TryAgain, with_schema: bool) -> Refused | TryAgain:
         """Learn of a failed attempt: what to raise for it."""
-        is_refused = isinstance(error, Refused)
+        is_refused = isinstance(error, Refused) and error.reason not in ("content_refused", "too_long")
         if self._can is not None or not (is_refused or error.detail.startswith(_SERVER_ERRORS)):
             return error
         if not with_schema:  # it was not for the schema

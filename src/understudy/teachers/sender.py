@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of, usual_prompt_tokens
@@ -11,7 +12,7 @@ from understudy.teachers.jobs import Job
 from understudy.teachers.keeper import Keeper
 from understudy.teachers.lanes import Lane
 from understudy.teachers.ledger_file import Failure, Refusal, Write
-from understudy.teachers.request import Refused, Reply, TryAgain
+from understudy.teachers.request import Refused, Reply, TryAgain, WrongModel
 
 
 class Sender:
@@ -49,7 +50,7 @@ class Sender:
         call, backend = job.asker.call, lane.backend
         most = _most(job) if call.budget or call.price else Spending()
         if call.budget is not None:
-            await self._reserve(call.budget, most)
+            await self._reserve(lane, call.budget, most)
         job.attempts += 1
         spent = Spending(requests=1)
         try:
@@ -63,7 +64,8 @@ class Sender:
                 replies = priced([replace(reply, attempts=job.attempts, **free) for reply in replies], call.price)
             spent = spending_of(replies, most)
             lane.has_answered = True
-            lane.endpoint.pace.answered(spent.tokens - job.tokens)
+            is_counted = all(None not in (reply.prompt_tokens, reply.completion_tokens) for reply in replies)
+            lane.endpoint.pace.answered(spent.tokens - job.tokens if is_counted else 0)
             return replies
         except TryAgain as fault:
             if fault.may_cost:
@@ -71,7 +73,7 @@ class Sender:
                 usd = most.usd if call.price and call.price.holds_for(most.tokens) else None
                 self._keeper.note(Failure(job.key, job.asker.request.teacher, fault.reason, fault.detail, usd))
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, WrongModel):
             spent = most
             raise
         finally:
@@ -79,10 +81,13 @@ class Sender:
                 call.budget.settle(most, spent)
                 self._settled.set()
 
-    async def _reserve(self, budget: Budget, most: Spending) -> None:
+    async def _reserve(self, lane: Lane, budget: Budget, most: Spending) -> None:
         while not budget.reserve(most):
             self._settled.clear()
-            await self._settled.wait()
+            with suppress(TimeoutError):  # a teacher on another ledger may share the budget, and settles elsewhere
+                await asyncio.wait_for(self._settled.wait(), timeout=0.2)
+            if lane.failed:
+                raise lane.failed
 
 
 def usual_tokens(job: Job) -> int:

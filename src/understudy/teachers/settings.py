@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -115,8 +115,8 @@ class TeacherSettings(Settings):
     sampling: Sampling = Sampling()
     """How answers are drawn."""
     price: Price | None = None
-    """US dollars per million tokens; a budget in money needs it. By default that of a small dated table, where the model
-    is in it and the endpoint is the model's own. For batch what its batch API takes."""
+    """US dollars per million tokens; a budget in money needs it. By default that of a small dated table, where it knows
+    the model at its own endpoint. For batch what its batch API takes."""
     concurrency: int = Field(default=64, gt=0)
     """Most requests in flight at once, over all teachers at this place; where they differ, the first one's holds.
     For batch 10,000 by default."""
@@ -197,4 +197,12 @@ def public_url(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "(not a URL)"
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return urlunsplit((parts.scheme, host, parts.path, "", "")) if has_port(parts) else "(not a URL)"
+
+
+def has_port(parts: SplitResult) -> bool:
+    """Whether what stands in the place of the port is one, or nothing: it may be a password with a / in it."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False

@@ -127,11 +127,17 @@ def open_teacher(
 
 def close_all(teachers: Iterable[Teacher]) -> None:
     """Close teachers at the same time: each waits shortly for its requests in flight."""
-    closing = [threading.Thread(target=teacher.close, daemon=True) for teacher in teachers]  # a second Ctrl-C ends them
+    teachers = list(teachers)
+    closing = [threading.Thread(target=teacher.close, daemon=True) for teacher in teachers]
     for thread in closing:
         thread.start()
-    for thread in closing:
-        thread.join()
+    try:
+        for thread in closing:
+            thread.join()
+    except KeyboardInterrupt:  # the second Ctrl-C; who waits for a row would be waited for
+        for teacher in teachers:
+            teacher.hurry()
+        raise
 
 
 def _silent(text: str) -> None:
@@ -238,6 +244,12 @@ class Teacher:
             if self._place is not None:
                 engine, lane = self._place
                 engine.leave(lane)
+
+    def hurry(self) -> None:
+        """Have a ``close`` in another thread wait for nothing more."""
+        if self._place is not None:
+            engine, lane = self._place
+            engine.hurry(lane)
 
     def __enter__(self) -> Teacher:
         return self
