@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -295,3 +296,38 @@ def test_each_teacher_waits_as_long_as_it_says_and_its_end_is_not_the_others(
             next(rows)
         thread.join()
     assert patient.usage().requests == 3
+
+
+def test_what_one_teacher_gives_up_another_one_still_answers(ledger: Ledger, server: ChatServer, live: Live):
+    """Two places of one model: equal requests go to the first; when it is closed they go to the second."""
+    with ChatServer(latency_s=30, answer="late") as slow:
+        first = open_teacher(live(base_url=slow.base_url, concurrency=4), ledger)
+        failed: list[BaseException] = []
+
+        def give_up() -> None:
+            try:
+                asked(first, examples(8))
+            except TeacherError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=give_up)
+        thread.start()
+        while slow.requests < 4:
+            time.sleep(0.01)
+        threading.Timer(0.3, first.close).start()
+        with open_teacher(live(), ledger) as second:
+            kept, dropped = asked(second, examples(8))
+        thread.join()
+    assert ([row.target for row in kept], dropped) == ([f"ROW {i};" for i in range(8)], [])
+    assert len(failed) == 1
+
+
+def test_a_ledger_that_somebody_else_writes_to_is_waited_for(ledger: Ledger, server: ChatServer, live: Live):
+    other = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(1.0, lambda: other.execute("COMMIT")).start()
+    with open_teacher(live(timeout_s=0.5, retries=0), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(100))
+    other.close()
+    assert (len(kept), dropped) == (100, [])
+    assert server.doubles == 0

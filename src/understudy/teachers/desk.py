@@ -33,8 +33,10 @@ class Desk:
         """Slots wait no more."""
         with self._lock:
             for slot in slots:
-                if slot.job is not None and slot in slot.job.slots:
-                    slot.job.slots.remove(slot)
+                if (job := slot.job) is not None and slot in job.slots:
+                    job.slots.remove(slot)
+                    if job.asker is slot and job.slots:
+                        job.asker = job.slots[0]
 
     def wanted(self, jobs: Iterable[Job]) -> list[Job]:
         """Those that somebody still waits for; the others are taken out."""
@@ -44,6 +46,19 @@ class Desk:
                     self._jobs.pop(job.key, None)
             return [job for job in jobs if job.slots]
 
+    def pass_on(self, job: Job) -> Job | None:
+        """A new job for the slots of other places or budgets, where this one fails for a reason that is not theirs."""
+        lane, budget = job.asker.lane, job.asker.call.budget
+        with self._lock:
+            others = [slot for slot in job.slots if slot.lane is not lane or slot.call.budget is not budget]
+            if not others:
+                return None
+            job.slots = [slot for slot in job.slots if slot not in others]
+            new = self._jobs[job.key] = Job(job.key, job.content, others[0], others)
+            for slot in others:
+                slot.job = new
+            return new
+
     def settle(self, job: Job, outcome: Outcome, *, asked: bool = False) -> list[Slot]:
         """Take a job out and give its slots the outcome; they are to be told.
 
@@ -51,7 +66,8 @@ class Desk:
             asked: whether the job was sent, so that its asker has counted it.
         """
         with self._lock:
-            self._jobs.pop(job.key, None)
+            if self._jobs.get(job.key) is job:
+                del self._jobs[job.key]
             slots, job.slots = job.slots, []
         for slot in slots:
             if isinstance(outcome, Reply) and not (asked and slot is job.asker):

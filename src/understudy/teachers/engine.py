@@ -104,6 +104,8 @@ class Engine:
         A job is entered before the ledger is read and leaves after its reply is durable. So whoever comes in between
         finds one of the two, and no request is sent twice.
         """
+        for slot in slots:
+            slot.lane = lane
         new = self._desk.enter(slots)
         try:
             self._answer(self._known(lane, new))
@@ -373,8 +375,11 @@ class Engine:
                 job.asker.call.meter.known(None)
             elif job.attempts:
                 job.asker.call.meter.asked(job.attempts, None)
-            if isinstance(error, Refused) and is_final:
-                self._sender.keep_refusal(job, error)
+            if isinstance(error, Refused):
+                if is_final:
+                    self._sender.keep_refusal(job, error)
+            elif (rest := self._desk.pass_on(job)) is not None:
+                self._enqueue(rest.asker.lane, [rest])
             self._finish(job, error)
         if lane is not None and not isinstance(error, (Refused, BudgetReached)):
             self._fail(lane, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from understudy.records import Example
 from understudy.teachers.budget import Budget
@@ -48,6 +48,7 @@ class Slot:
     request: Request
     call: Call
     waiter: Waiter
+    lane: Any = None  # where it would be asked
     key: str = ""
     unreadable: str = ""  # key of a first reply, of which this is the repair
     outcome: Outcome | None = None

@@ -8,10 +8,11 @@ from contextlib import suppress
 from time import perf_counter
 
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.ledger_file import Failure, Refusal, Write
+from understudy.teachers.ledger_file import BUSY_S, Failure, LedgerBusy, Refusal, Write
 from understudy.teachers.request import Reply
 
 _GATHER_S = 0.002  # between two commits, at least: each costs as much as ten replies
+_TURN_S = 0.1  # how long the loop waits for another process that writes, and leaves it alone after that
 _SLOW_S = 0.002  # a disk that takes longer than this is not waited for in the loop
 
 
@@ -29,6 +30,7 @@ class Keeper:
         self._is_busy = False  # a commit is due, or not durable yet
         self._done_at = 0.0
         self._is_slow = False  # the disk
+        self._busy_since = 0.0  # another process has been writing since
 
     def keep(self, write: Write) -> asyncio.Future[Reply]:
         """Done when the reply is durable: it, or the ledger's own where another process was first."""
@@ -59,10 +61,16 @@ class Keeper:
         writes, futures, others = self._writes, self._futures, self._others
         self._writes, self._futures, self._others = [], [], []
         try:
-            stored = self._ledger.commit(writes, others)
+            stored = self._ledger.commit(writes, others, wait_s=_TURN_S)
         except Exception as error:
-            self._resolve(futures, [], error)
+            self._busy_since = self._busy_since or perf_counter()
+            if not isinstance(error, LedgerBusy) or perf_counter() - self._busy_since > BUSY_S:
+                self._resolve(futures, [], error)
+                return
+            self._writes, self._futures, self._others = writes, futures, others
+            self._loop.call_later(_TURN_S, self._commit)  # and the loop goes on meanwhile
             return
+        self._busy_since = 0.0
         if not self._is_slow:
             self._resolve(futures, stored, self._synced())
             return

@@ -23,6 +23,7 @@ import orjson
 
 from understudy.errors import WorkspaceError
 from understudy.teachers.ledger_file import (
+    BUSY_S,
     REPLY_COLUMNS,
     Failure,
     Refusal,
@@ -184,16 +185,22 @@ class Ledger:
         self.sync()
         return new
 
-    def commit(self, writes: Sequence[Write], others: Sequence[Failure | Refusal] = ()) -> list[Reply]:
+    def commit(
+        self, writes: Sequence[Write], others: Sequence[Failure | Refusal] = (), *, wait_s: float = BUSY_S
+    ) -> list[Reply]:
         """Store a group of replies; they are there at once for all who read, and durable after ``when_durable``.
 
         Returns:
             The replies that the ledger now holds, one for each that came: an earlier one to the same request stays.
+
+        Raises:
+            LedgerBusy: another process has been writing for ``wait_s``.
         """
         try:
             with self._writing:
                 if self._closed:
                     raise WorkspaceError(f"the ledger {str(self.path)!r} is closed")
+                self._writer.execute(f"PRAGMA busy_timeout={int(1000 * wait_s)}")
                 return commit(self._writer, writes, others)
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self.path) from None
@@ -239,6 +246,7 @@ class Ledger:
         where, values = _selected(before, teacher)
         try:
             with self._writing:
+                self._writer.execute(f"PRAGMA busy_timeout={int(1000 * BUSY_S)}")
                 gone = self._writer.execute(f"DELETE FROM replies WHERE {where}", values).rowcount
                 self._writer.execute(f"DELETE FROM failures WHERE {where}", values)
                 self._writer.execute(f"DELETE FROM refusals WHERE {where}", values)

@@ -18,7 +18,7 @@ from understudy.teachers.settings import Price
 
 VERSION = 2
 _LONG = 1024  # bytes from which compressing a text pays: about 17 us for 60 % of them
-_BUSY_S = 60.0
+BUSY_S = 60.0  # how long is waited for another process that writes
 _CHECKPOINT_PAGES = 4000  # 16 MB of log between two checkpoints: each costs two syncs and holds up who writes
 _CACHE_KB = 8_000  # the index of 250,000 replies
 
@@ -213,7 +213,7 @@ def connect(path: Path, *, is_synced: bool = True) -> sqlite3.Connection:
 
     Its commits outlive a power cut, or with ``is_synced=False`` only once somebody has synced the log.
     """
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA synchronous={'FULL' if is_synced else 'NORMAL'}")
     connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
@@ -223,7 +223,7 @@ def connect(path: Path, *, is_synced: bool = True) -> sqlite3.Connection:
 def prepare(path: Path) -> None:
     """Make the tables where there are none; two processes may try at once."""
     with closing(connect(path)) as connection:
-        give_up = time.monotonic() + _BUSY_S
+        give_up = time.monotonic() + BUSY_S
         while True:
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -247,6 +247,10 @@ def prepare(path: Path) -> None:
         connection.execute("COMMIT")
 
 
+class LedgerBusy(WorkspaceError):
+    """Another process has been writing to the ledger for longer than was waited."""
+
+
 def explain(error: Exception, path: Path) -> Exception:
     """The error of ours that an error of SQLite or of the file system amounts to."""
     if isinstance(error, WorkspaceError):
@@ -254,6 +258,8 @@ def explain(error: Exception, path: Path) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC:
         return OutOfSpace(f"the disk is full at the ledger {str(path)!r}; free some space and run the same command")
+    if code == sqlite3.SQLITE_BUSY:
+        return LedgerBusy(f"another process has been writing to the ledger {str(path)!r} all the time; try again later")
     if code == sqlite3.SQLITE_NOTADB:
         return WorkspaceError(f"{str(path)!r} is no ledger; move it away, or set UNDERSTUDY_CACHE_DIR elsewhere")
     return WorkspaceError(f"the ledger {str(path)!r} cannot be used: {error}; check the folder and its permissions")
