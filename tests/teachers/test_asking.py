@@ -14,7 +14,7 @@ from servers import ChatServer
 
 from understudy.errors import DataError, ParseError, SettingsError, TeacherError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers import Ledger, Parse, ask, open_teacher
+from understudy.teachers import Ledger, Parse, ask, close_all, open_teacher
 from understudy.workspace.rows import write_rows
 
 
@@ -280,6 +280,17 @@ def test_a_pause_holds_for_all_that_is_asked_of_the_model(ledger: Ledger, server
         asked(second, examples(1))
         thread.join()
     assert all(later - server.times[0] >= 0.4 for later in server.times[1:])
+
+
+def test_teachers_that_close_side_by_side_wait_for_one_another(ledger: Ledger, server: ChatServer, live: Live):
+    server.latency_s = 0.3
+    busy, idle = open_teacher(live(concurrency=4), ledger), open_teacher(live(name="other"), ledger)
+    next(ask(busy, examples(100), prompt, parse))  # the next ones are in flight now
+    closing = threading.Thread(target=close_all, args=([busy, idle],), daemon=True)
+    closing.start()
+    closing.join(timeout=20)
+    assert not closing.is_alive()
+    assert ledger.info().replies == server.requests, "what was in flight landed"
 
 
 def test_each_teacher_waits_as_long_as_it_says_and_its_end_is_not_the_others(

@@ -151,13 +151,10 @@ class Engine:
         """Give a lane back; the last user closes it, and with the last lane the engine ends."""
         with _ENGINES_LOCK:
             lane.users -= 1
-            self.users -= 1
-            lane_is_free, is_free = lane.users == 0, self.users == 0
+            lane_is_free = lane.users == 0
             if lane_is_free:
                 self.lanes = {key: other for key, other in self.lanes.items() if other is not lane}
                 self._closing.append(lane)
-            if is_free and _ENGINES.get(self._ledger) is self:
-                del _ENGINES[self._ledger]
         failed: Exception | None = None
         if lane_is_free:
             try:
@@ -165,6 +162,11 @@ class Engine:
             except Exception as error:
                 failed = error
             self._closing.remove(lane)
+        with _ENGINES_LOCK:  # only now: until then this lane needs the loop
+            self.users -= 1
+            is_free = self.users == 0
+            if is_free and _ENGINES.get(self._ledger) is self:
+                del _ENGINES[self._ledger]
         if is_free:
             self._end_loop()
         if failed:
