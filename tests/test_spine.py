@@ -114,7 +114,7 @@ def test_a_changed_study_says_so_and_makes_only_what_changed(toy: Toy):
         def note(self, text: str) -> None:
             notes.append(text)
 
-        def step(self, name: str, done: int, total: int | None) -> None: ...
+        def step(self, name: str, done: int, total: int | None, asking: object = None) -> None: ...
 
     understudy.run(toy.path, folder=toy.runs, changes=["seeds=[0]"])
     kept = {path: path.stat().st_mtime_ns for path in toy.runs.glob("arms/*/seed-0/scores.json")}
