@@ -21,6 +21,8 @@ from understudy.errors import DataError, SettingsError, TeacherError
 from understudy.provenance import tell
 from understudy.workspace import Rows
 
+pytestmark = pytest.mark.slow  # many small waits
+
 SECRET = "sk-planted-3f9a8b7c6d5e"
 
 Away = Callable[[], None]

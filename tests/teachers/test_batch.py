@@ -292,6 +292,8 @@ import sys
 from asking import examples, parse, prompt
 from understudy.teachers import Ledger, TeacherSettings, ask, open_teacher
 from understudy.teachers.batch import Batch
+
+pytestmark = pytest.mark.slow  # many small waits
 Batch.quiet_s = 0.05
 ledger, base_url, out = sys.argv[1:]
 settings = TeacherSettings(backend="batch", model="tiny", base_url=base_url, poll_s=0.02)

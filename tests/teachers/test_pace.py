@@ -12,6 +12,8 @@ from servers import ChatServer
 from understudy.errors import TeacherError
 from understudy.teachers import Ledger, TeacherSettings, open_teacher, pace
 
+pytestmark = pytest.mark.slow  # many small waits
+
 
 def test_the_limit_falls_by_a_quarter_and_recovers_step_by_step(ledger: Ledger, server: ChatServer, live: Live):
     server.faults = [429] * 8  # all that is in flight is told so: one cut

@@ -11,6 +11,8 @@ from servers import ChatServer
 from understudy.errors import BudgetReached
 from understudy.teachers import Budget, Ledger, open_teacher
 
+pytestmark = pytest.mark.slow  # many small waits
+
 HOT = {"temperature": 1, "max_tokens": 5}
 PRICE = {"input": 1_000_000, "output": 2_000_000}  # a dollar a prompt token makes sums easy to read
 
