@@ -1,6 +1,6 @@
 """The clients that the benchmark measures, each in a process of its own: one JSON line of what it took.
 
-    python benchmarks/loopback/clients.py bare --url http://127.0.0.1:8000 --rows 20000 --concurrency 64 --folder /tmp/x
+    python benchmarks/loopback/clients.py bare --url http://127.0.0.1:8000 --rows 20000 --concurrency 64 --folder out
 
 All ask the same questions in the same words and read the same number out of every answer. ``ours`` keeps every reply
 in a ledger; the others write one line of JSON a reply. Each first warms up with as many requests as may be in flight;

@@ -27,6 +27,8 @@ from understudy.teachers.batch import Batch
 from understudy.teachers.batch_api import BatchApi
 from understudy.teachers.prices import TABLE, Priced
 
+pytestmark = pytest.mark.slow  # many small waits
+
 
 @pytest.fixture
 def server() -> Iterator[BatchServer]:
@@ -195,10 +197,12 @@ def test_what_cannot_work_is_said_before_anything_is_paid(
         asked(teacher, examples(3))
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool], run: subprocess.Popen[bytes] | None = None) -> None:
     for _ in range(3000):
         if happened():
             return
+        if run is not None and run.poll() is not None:
+            raise AssertionError(f"the run ended before it happened: {run.communicate()[1].decode()}")
         time.sleep(0.01)
     raise AssertionError("it did not happen")
 
@@ -293,7 +297,6 @@ from asking import examples, parse, prompt
 from understudy.teachers import Ledger, TeacherSettings, ask, open_teacher
 from understudy.teachers.batch import Batch
 
-pytestmark = pytest.mark.slow  # many small waits
 Batch.quiet_s = 0.05
 ledger, base_url, out = sys.argv[1:]
 settings = TeacherSettings(backend="batch", model="tiny", base_url=base_url, poll_s=0.02)
@@ -311,7 +314,6 @@ def start(tmp_path: Path, server: BatchServer) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "uploads"),
     [("upload", 1), ("before create", 2), ("after create", 1), ("polling", 1), ("content", 1)],
@@ -319,7 +321,7 @@ def start(tmp_path: Path, server: BatchServer) -> subprocess.Popen[bytes]:
 def test_a_kill_at_any_moment_pays_for_nothing_twice(tmp_path: Path, server: BatchServer, moment: str, uploads: int):
     server.hangs_at, server.is_held = moment, moment == "polling"
     run = start(tmp_path, server)
-    wait_until(lambda: server.hangs > 0 or (moment == "polling" and is_under_way(server)))
+    wait_until(lambda: server.hangs > 0 or (moment == "polling" and is_under_way(server)), run)
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=30)
     server.hangs_at, server.is_held = "", False
@@ -330,11 +332,10 @@ def test_a_kill_at_any_moment_pays_for_nothing_twice(tmp_path: Path, server: Bat
     assert (server.sizes, server.requests, server.uploads) == ([50], 50, uploads)
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_at_once_and_the_batch_goes_on(tmp_path: Path, server: BatchServer):
     server.is_held = True
     run = start(tmp_path, server)
-    wait_until(lambda: is_under_way(server))
+    wait_until(lambda: is_under_way(server), run)
     run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors

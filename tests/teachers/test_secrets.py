@@ -166,3 +166,14 @@ def test_a_key_in_the_place_of_its_variables_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("my_key", "x")
     assert TeacherSettings(model="tiny", api_key_env="my_key").api_key_env == "my_key"
     assert TeacherSettings(model="tiny", api_key_env="NOT_SET").api_key_env == "NOT_SET"
+
+
+def test_a_short_password_is_blotted_in_replies_and_a_word_for_no_key_is_not(
+    ledger: Ledger, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with ChatServer(answer="none of these, by hunter2, as of 2024-10-21") as server:
+        url = server.base_url.replace("http://", "http://me:hunter2@") + "?api-version=2024-10-21"
+        with open_teacher(live(base_url=url), ledger) as teacher:
+            kept, _ = asked(teacher, examples(1))
+    assert kept[0].target == "none of these, by ***, as of 2024-10-21"

@@ -14,6 +14,10 @@ _SAFE_IN_QUERY = ("/?:@!$'()*,", "/?:@!$'()*,+=")  # what HTTP libraries leave t
 _SHORTEST = 4  # a shorter secret would blot out ordinary text
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)S?$", re.IGNORECASE)
 _LONG = 12  # characters from which a text that looks like a secret is taken for one
+_NO_KEYS = frozenset(  # what servers that ask for no key are given: words of ordinary text
+    ("dummy", "empty", "local", "lm-studio", "no-key", "none", "not-needed", "null", "ollama", "test", "unused")
+)
+_NO_SECRETS = frozenset(("api-version", "api_version", "debug", "deployment", "model", "version"))  # in a query
 
 
 def _forms(value: str) -> set[str]:
@@ -27,9 +31,8 @@ class Secrets:
     """Values that must never be shown."""
 
     def __init__(self, values: Iterable[str | None]) -> None:
-        known = {value for value in values if value and len(value) >= _SHORTEST}
+        known = {value for value in values if value and len(value) >= _SHORTEST and value.lower() not in _NO_KEYS}
         self._values = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
-        self._long = [value for value in self._values if len(value) >= _LONG]
 
     @classmethod
     def of(cls, url: str, key: str | None) -> Secrets:
@@ -38,9 +41,9 @@ class Secrets:
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password else None
         userinfo, _, _ = parts.netloc.rpartition("@")
-        values = [value for _, value in parse_qsl(parts.query)]
-        as_written = [pair.partition("=")[2] for pair in parts.query.split("&")]  # a + may be one, and no blank
-        values += as_written + [unquote(value) for value in as_written]
+        values = [value for name, value in parse_qsl(parts.query) if name not in _NO_SECRETS]
+        pairs = [pair.partition("=") for pair in parts.query.split("&")]  # as written: a + may be one, and no blank
+        values += [form for name, _, value in pairs if name not in _NO_SECRETS for form in (value, unquote(value))]
         return cls([key, password or user, pair, userinfo, *values])
 
     @classmethod
@@ -58,19 +61,12 @@ class Secrets:
         return any(value in text for value in self._values if len(value) >= _LONG)
 
     def blot(self, text: str) -> str:
-        """``text`` with every long secret replaced by ``***``: for what a teacher says, which is its own otherwise.
-
-        A short one is a word such as ``none`` or ``ollama``, which servers that ask for no key are given.
-        """
-        return _replaced(text, self._long)
+        """``text`` with every secret replaced by ``***``: for what a teacher says, which is its own otherwise."""
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, "***")
+        return text
 
     def redact(self, text: str) -> str:
         """``text`` with every secret, and every password in a URL, replaced by ``***``."""
-        return _IN_URL.sub(r"\1***@", _replaced(text, self._values))
-
-
-def _replaced(text: str, values: Iterable[str]) -> str:
-    for value in values:
-        if value in text:
-            text = text.replace(value, "***")
-    return text
+        return _IN_URL.sub(r"\1***@", self.blot(text))
