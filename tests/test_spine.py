@@ -233,6 +233,7 @@ def test_bad_input_of_one_arm_is_found_before_another_has_asked(toy: Toy):
     assert toy.server.requests == 0
 
 
+@pytest.mark.slow
 def test_rows_that_were_not_answered_for_a_passing_reason_are_asked_for_by_the_next_run(toy: Toy):
     toy.server.refuse = {"salary": 500}
     changes = ["arms={answers: [answers]}", "seeds=[0]", "teacher.retries=0"]
@@ -309,6 +310,7 @@ def test_rehearsing_renders_and_counts_and_sends_nothing(toy: Toy):
     assert understudy.estimate(toy.path)["in_ledger"] == 30
 
 
+@pytest.mark.slow
 def test_a_row_can_be_followed_back_to_its_prompt_and_its_source(toy: Toy):
     understudy.run(toy.path, folder=toy.runs, changes=["seeds=[0]"])
     made = next(row for row in lessons(toy.runs, "both") if row.id.startswith("direct/"))

@@ -169,6 +169,7 @@ def test_parquet_values_become_plain_python(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_200_000_lines(tmp_path: Path) -> None:
     path = tmp_path / "big.jsonl.gz"
     with gzip.open(path, "wt", compresslevel=1) as file:

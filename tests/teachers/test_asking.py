@@ -185,6 +185,7 @@ def test_an_error_in_the_source_or_the_reader_ends_the_ask_and_nothing_hangs(led
             list(ask(teacher, examples(9), prompt, bad_parse))
 
 
+@pytest.mark.slow
 def test_a_teacher_closed_by_another_thread_wakes_its_asker(ledger: Ledger, server: ChatServer, live: Live):
     server.latency_s = 30
     teacher = open_teacher(live(), ledger)
@@ -293,6 +294,7 @@ def test_teachers_that_close_side_by_side_wait_for_one_another(ledger: Ledger, s
     assert ledger.info().replies == server.requests, "what was in flight landed"
 
 
+@pytest.mark.slow
 def test_each_teacher_waits_as_long_as_it_says_and_its_end_is_not_the_others(
     ledger: Ledger, server: ChatServer, live: Live
 ):
@@ -309,6 +311,7 @@ def test_each_teacher_waits_as_long_as_it_says_and_its_end_is_not_the_others(
     assert patient.usage().requests == 3
 
 
+@pytest.mark.slow
 def test_what_one_teacher_gives_up_another_one_still_answers(ledger: Ledger, server: ChatServer, live: Live):
     """Two places of one model: equal requests go to the first; when it is closed they go to the second."""
     with ChatServer(latency_s=30, answer="late") as slow:
@@ -333,6 +336,7 @@ def test_what_one_teacher_gives_up_another_one_still_answers(ledger: Ledger, ser
     assert len(failed) == 1
 
 
+@pytest.mark.slow
 def test_a_ledger_that_somebody_else_writes_to_is_waited_for(ledger: Ledger, server: ChatServer, live: Live):
     other = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")

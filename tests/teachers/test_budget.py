@@ -41,6 +41,7 @@ def test_tokens_and_requests_are_limits_too(ledger: Ledger, server: ChatServer, 
     assert budget.spent.tokens <= 1000
 
 
+@pytest.mark.slow
 def test_attempts_count_as_requests(ledger: Ledger, server: ChatServer, live: Live):
     server.faults = [500] * 9
     budget = Budget(requests=2)

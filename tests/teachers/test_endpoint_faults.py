@@ -265,6 +265,7 @@ def test_a_pause_beyond_all_patience_is_not_waited(ledger: Ledger, server: ChatS
     assert "run the same command later" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_but_overload_ends_the_run(
     ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
 ):

@@ -149,6 +149,7 @@ def test_a_power_cut_at_any_frame_of_the_log_leaves_every_whole_commit(tmp_path:
         assert_holds(path, state_at(stored, cut))
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_byte_of_the_log_leaves_every_whole_commit(tmp_path: Path, stored: Stored):
     draw = random.Random(7)
     for number in range(100):

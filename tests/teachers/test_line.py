@@ -32,6 +32,7 @@ def rows(count: int) -> Iterator[Example]:
         )
 
 
+@pytest.mark.slow
 def test_a_late_row_idles_nobody_and_memory_holds_few(
     ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
 ):
@@ -75,6 +76,7 @@ def test_a_row_that_is_no_json_waits_in_memory(
     assert {row.fields["odd"] for row in kept} == {Odd(1j)}
 
 
+@pytest.mark.slow
 def test_a_long_replay_reads_no_further_ahead_than_it_must(ledger: Ledger, server: ChatServer, live: Live):
     read = 0
 

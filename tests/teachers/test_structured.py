@@ -301,6 +301,7 @@ HOSTILE += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", ["%s", '{"names": "%s', '{"names": ["%s"]}', '{"names": [%s]}', "<names>%s</names>"])
 def test_a_hostile_reply_is_read_in_linear_time(within: str):
     for part in HOSTILE:  # what takes time that grows with the square takes minutes here
@@ -309,11 +310,13 @@ def test_a_hostile_reply_is_read_in_linear_time(within: str):
             reason_of(text, model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ['{"a":1,}', '{"a" 1}', '{"names":["', "<names>", "names: a\n", '"'])
 def test_a_hostile_megabyte_does_not_hang(part: str):
     reason_of(part * (1_000_000 // len(part)), Names)
 
 
+@pytest.mark.slow
 def test_a_megabyte_that_is_right_is_read_and_one_that_is_nested_is_refused():
     names = Names(names=["x" * 99] * 10_000)
     assert read_form(names.model_dump_json(), Names) == names
