@@ -44,9 +44,11 @@ def compile_template(text: str) -> Template:
     from jinja2 import TemplateSyntaxError
 
     try:
-        return _environment().from_string(text)
+        template = _environment().from_string(text)
     except TemplateSyntaxError as error:
         raise SettingsError(f"template {text!r}, line {error.lineno}: {error.message}") from None
+    template.globals = dict(template.globals)  # a ChainMap, which each rendering would walk through
+    return template
 
 
 @lru_cache(maxsize=256)

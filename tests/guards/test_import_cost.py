@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "transformers", "datasets", "pyarrow", "ray", "sklearn", "numpy", "aiohttp"}
+HEAVY = {"torch", "transformers", "datasets", "pyarrow", "ray", "sklearn", "numpy", "aiohttp", "pyreqwest"}
 
 
 @pytest.mark.parametrize("line", ["import understudy", "import understudy.cli", "from understudy import Example, Task"])

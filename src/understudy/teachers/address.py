@@ -6,16 +6,13 @@ import base64
 import ipaddress
 import os
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from understudy.errors import SettingsError
+from understudy.teachers.http import Http
 from understudy.teachers.redact import Secrets
 from understudy.teachers.settings import TeacherSettings, has_port, public_url
-
-if TYPE_CHECKING:
-    import aiohttp
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -45,11 +42,12 @@ class Address:
         """URL and key: what two teachers share if they share their endpoint. Secret."""
         return f"{self._parts.geturl()} {self._key}"
 
-    def at(self, path: str) -> str:
+    def at(self, path: str, **query: str) -> str:
         """The URL of one call, without user and password, which go into a header. Secret: the query may hold a key."""
         parts = self._parts
         host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/{path}", parts.query, ""))
+        asked = "&".join(filter(None, [parts.query, urlencode(query)]))
+        return urlunsplit((parts.scheme, host, f"{parts.path.rstrip('/')}/{path}", asked, ""))
 
     def check_key(self) -> None:
         """See that there is something to be let in with.
@@ -72,22 +70,27 @@ class Address:
         """What to do about a missing or wrong key."""
         return f"export {self._key_name}=... and run again, or name another variable in teacher.api_key_env"
 
-    def session(self, timeout_s: float, connect_timeout_s: float = 10.0) -> aiohttp.ClientSession:
-        """A pool of connections; call it in the loop that uses it."""
-        import aiohttp
-
-        host = self._parts.hostname or ""
-        return aiohttp.ClientSession(
-            headers=self._headers(),
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(connect_timeout_s, timeout_s)),
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the pace bounds the number
-            cookie_jar=aiohttp.DummyCookieJar(),  # looking after cookies would take a tenth of a request
-            # not trust_env: it would read ~/.netrc for every request
-            proxy=None if proxy_bypass(host) else getproxies().get(self._parts.scheme),
+    def http(self, timeout_s: float, connect_timeout_s: float = 10.0, stall_timeout_s: float | None = None) -> Http:
+        """A pool of connections for calls of the API."""
+        return Http(
+            self._headers(),
+            proxy=self._proxy(),
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            stall_timeout_s=stall_timeout_s,
         )
 
+    def downloads(self, timeout_s: float) -> Http:
+        """A pool of connections for files; some keep them in a store elsewhere."""
+        return Http(
+            self._headers(), proxy=self._proxy(), timeout_s=timeout_s, connect_timeout_s=timeout_s, downloads=True
+        )
+
+    def _proxy(self) -> str | None:
+        return None if proxy_bypass(self._parts.hostname or "") else getproxies().get(self._parts.scheme)
+
     def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "User-Agent": "understudy"}
+        headers = {"User-Agent": "understudy"}
         if self._parts.username:
             pair = f"{unquote(self._parts.username)}:{unquote(self._parts.password or '')}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()

@@ -6,12 +6,12 @@ The fields are those of https://developers.openai.com/api/reference/resources/ba
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -19,13 +19,12 @@ import orjson
 from understudy.errors import TeacherError
 from understudy.teachers.address import Address
 from understudy.teachers.batch_lines import ENDPOINT, Said, read_line
+from understudy.teachers.chat import json_of, text_of_bytes
+from understudy.teachers.http import Answer, Http, TimedOut, Unanswered, Unreachable
 from understudy.teachers.jobs import Say
 from understudy.teachers.openai import OpenAI
 from understudy.teachers.request import Refused, TryAgain
 from understudy.teachers.settings import TeacherSettings
-
-if TYPE_CHECKING:
-    import aiohttp
 
 T = TypeVar("T")
 
@@ -77,7 +76,6 @@ class BatchApi:
         self._timeout_s = settings.timeout_s
         self._address = address
         self._chat = OpenAI(settings)  # for what its answers mean; it sends nothing
-        self._session: aiohttp.ClientSession | None = None
         self._has_answered = False
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -110,17 +108,8 @@ class BatchApi:
 
     async def upload(self, file: IO[bytes], size: int) -> str:
         """Upload a file of requests and return its id."""
-        import aiohttp
-
-        with os.fdopen(os.dup(file.fileno()), "rb") as again:  # aiohttp closes what it has sent
-            again.seek(0)
-            form = aiohttp.FormData()
-            form.add_field("purpose", "batch")
-            form.add_field("file", again, filename="requests.jsonl", content_type="application/jsonl")
-            data = form()
-            headers = {"Content-Type": data.content_type}  # the session's own is another
-            answer = await self._json("POST", "files", data=data, headers=headers, seconds=size / _SLOWEST)
-        return _id(answer)
+        at = self._address.at("files")
+        return _id(await self._json(self._calls.upload(at, file, size, more_s=size / _SLOWEST, purpose="batch")))
 
     async def create(self, file_id: str, ours: str) -> BatchState:
         """Make a batch of an uploaded file; ``ours`` is our own name for it."""
@@ -130,7 +119,7 @@ class BatchApi:
             "completion_window": "24h",
             "metadata": {_OURS: ours},
         }
-        return self._state(await self._json("POST", "batches", data=orjson.dumps(wish)))
+        return self._state(await self._json(self._calls.post(self._address.at("batches"), orjson.dumps(wish))))
 
     async def look(self, batch_id: str) -> BatchState:
         """How far a batch is.
@@ -138,14 +127,14 @@ class BatchApi:
         Raises:
             Gone: there is none of this id.
         """
-        return self._state(await self._json("GET", f"batches/{quote(batch_id, safe='')}"))
+        return self._state(await self._json(self._calls.get(self._address.at(f"batches/{quote(batch_id, safe='')}"))))
 
     async def find(self, ours: str, file_id: str | None, since: float) -> BatchState | None:
         """The batch of our own name, or of this file, where it was made after ``since`` (seconds since 1970)."""
         after: dict[str, str] = {}
         while True:
             try:
-                page = await self._json("GET", "batches", params={"limit": "100", **after})
+                page = await self._json(self._calls.get(self._address.at("batches", limit="100", **after)))
             except Gone:  # not everybody lists batches
                 return None
             batches = [one for one in page.get("data") or () if isinstance(one, dict)]
@@ -163,18 +152,17 @@ class BatchApi:
         Raises:
             Gone: there is no such file.
         """
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout_s, sock_read=self._timeout_s)
-        path = f"files/{quote(file_id, safe='')}/content"
-        # some keep files in a store elsewhere; aiohttp does not send the key there
-        async with self._answer("GET", path, timeout=timeout, allow_redirects=True) as response:
-            rest = b""
-            async for chunk in response.content.iter_any():
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in whole:
-                    yield line
-            yield rest
+        at = self._address.at(f"files/{quote(file_id, safe='')}/content")
+        with self._asking():
+            async with self._downloads.stream(at) as file:
+                if file.status != 200:
+                    self._refuse(file.status, file.headers, b"".join([part async for part in file.parts]))
+                rest = b""
+                async for part in file.parts:
+                    *whole, rest = (rest + part).split(b"\n")
+                    for line in whole:
+                        yield line
+                yield rest
 
     def read(self, line: bytes, latency_s: float) -> tuple[str, Said] | None:
         """What a line of such a file says: see ``read_line``."""
@@ -182,45 +170,43 @@ class BatchApi:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for pool in (vars(self).get("_calls"), vars(self).get("_downloads")):
+            if pool is not None:
+                await pool.aclose()
 
-    async def _json(self, method: str, path: str, *, seconds: float = 0.0, **more: Any) -> dict[str, Any]:
-        import aiohttp
+    @cached_property
+    def _calls(self) -> Http:
+        return self._address.http(self._timeout_s)
 
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s + seconds)
-        async with self._answer(method, path, timeout=timeout, **{"allow_redirects": False, **more}) as response:
-            raw = await response.read()
+    @cached_property
+    def _downloads(self) -> Http:
+        return self._address.downloads(self._timeout_s)
+
+    async def _json(self, call: Awaitable[Answer]) -> dict[str, Any]:
+        with self._asking():
+            answer = await call
+        if answer.status not in (200, 201):
+            self._refuse(answer.status, answer.headers, answer.body)
+        self._has_answered = True
+        said = json_of(answer.body)
+        if not isinstance(said, dict):
+            raise TryAgain("malformed_reply", self._show(text_of_bytes(answer.body)))
+        return said
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
         try:
-            answer = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise TryAgain("malformed_reply", self._show(raw.decode(errors="replace")))
-        return answer
-
-    @asynccontextmanager
-    async def _answer(self, method: str, path: str, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        import aiohttp
-
-        if self._session is None:
-            self._session = self._address.session(self._timeout_s)
-        try:
-            async with self._session.request(method, self._address.at(path), **more) as response:
-                if response.status not in (200, 201):
-                    self._refuse(response.status, response.headers, await response.read())
-                self._has_answered = True
-                yield response
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            yield
+        except Unreachable as error:
             raise TryAgain("unreachable", self._show(str(error)), unreachable=True) from None
-        except TimeoutError:
+        except TimedOut:
             raise TryAgain("timed_out", f"no answer within timeout_s: {self._timeout_s:g}") from None
-        except aiohttp.ClientError as error:
-            raise TryAgain("connection_lost", self._show(f"{type(error).__name__}: {error}")) from None
+        except Unanswered as error:
+            raise TryAgain("connection_lost", self._show(str(error))) from None
 
     def _refuse(self, status: int, headers: Mapping[str, str], raw: bytes) -> None:
         if status in (404, 405):
-            raise Gone(self._show(f"{status}: {raw.decode(errors='replace')}"))
+            raise Gone(self._show(f"{status}: {text_of_bytes(raw)}"))
         try:
             self._chat.read(status, headers, raw, 0.0)
         except Refused as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ import orjson
 from understudy.errors import UnderstudyError
 from understudy.teachers.address import Address
 from understudy.teachers.chat import same_model
+from understudy.teachers.http import TimedOut, Unanswered
 from understudy.teachers.probe import Capabilities, probe
 from understudy.teachers.settings import TeacherSettings
 from understudy.teachers.teacher import backend_of
@@ -90,15 +92,14 @@ def _reached(address: Address, status: int | str) -> Finding:
 
 async def _models(address: Address) -> tuple[int | str, list[str]]:
     """The status, or why there is none, and the names of the models where the endpoint lists them."""
-    import aiohttp
-
-    async with address.session(_TIMEOUT_S) as session:
+    async with aclosing(address.http(_TIMEOUT_S)) as http:
         try:
-            async with session.get(address.at("models"), allow_redirects=False) as response:
-                raw = await response.read()
-                return response.status, _names(raw) if response.status == 200 else []
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return address.secrets.redact(str(error) or f"no answer within {_TIMEOUT_S:g} s"), []
+            answer = await http.get(address.at("models"))
+        except TimedOut:
+            return f"no answer within {_TIMEOUT_S:g} s", []
+        except Unanswered as error:
+            return address.secrets.redact(str(error)), []
+    return answer.status, _names(answer.body) if answer.status == 200 else []
 
 
 def _names(raw: bytes) -> list[str]:

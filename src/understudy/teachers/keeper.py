@@ -13,7 +13,8 @@ from understudy.teachers.request import Reply
 
 _GATHER_S = 0.002  # between two commits, at least: each costs as much as ten replies
 _TURN_S = 0.1  # how long the loop waits for another process that writes, and leaves it alone after that
-_SLOW_S = 0.002  # a disk that takes longer than this is not waited for in the loop
+_SLOW_S = 0.002  # a disk that takes longer than this, twice in a row, is not waited for in the loop,
+_FOR_S = 1.0  # for so long
 
 
 class Keeper:
@@ -29,7 +30,7 @@ class Keeper:
         self._others: list[Failure | Refusal] = []
         self._is_busy = False  # a commit is due, or not durable yet
         self._done_at = 0.0
-        self._is_slow = False  # the disk
+        self._was_slow, self._slow_until = False, 0.0  # the disk
         self._busy_since = 0.0  # another process has been writing since
 
     def keep(self, write: Write) -> asyncio.Future[Reply]:
@@ -71,7 +72,7 @@ class Keeper:
             self._loop.call_later(_TURN_S, self._commit)  # and the loop goes on meanwhile
             return
         self._busy_since = 0.0
-        if not self._is_slow:
+        if perf_counter() > self._slow_until:
             self._resolve(futures, stored, self._synced())
             return
 
@@ -87,7 +88,10 @@ class Keeper:
             self._ledger.sync()
         except Exception as error:
             return error
-        self._is_slow = perf_counter() - began > _SLOW_S
+        is_slow = (now := perf_counter()) - began > _SLOW_S
+        if is_slow and self._was_slow:
+            self._slow_until = now + _FOR_S
+        self._was_slow = is_slow
         return None
 
     def _resolve(

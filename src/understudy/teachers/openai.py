@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -27,13 +26,11 @@ from understudy.teachers.chat import (
     text_of_bytes,
     used_up_s,
 )
+from understudy.teachers.http import Http, Stalled, TimedOut, Unanswered, Unreachable
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Refused, Reply, Request, TryAgain, WrongModel
 from understudy.teachers.schemas import Schemas
 from understudy.teachers.settings import TeacherSettings
-
-if TYPE_CHECKING:
-    import aiohttp
 
 _TOLD = {"object", "created", "model", "usage", "choices", "index", "finish_reason", "message", "role"}  # or of no use
 _DETAIL = 300  # characters of a server's message that are kept
@@ -55,7 +52,7 @@ class OpenAI:
         self.endpoint = f"openai {self._address.endpoint} {settings.model}"
         self.shown = self._address.shown
         self._place = self._address.at("chat/completions")
-        self._session: aiohttp.ClientSession | None = None
+        self._http: Http | None = None
         self._models: set[str] = set()  # names by which it answers, as far as they were looked at
         self._schemas: Schemas | None = None
 
@@ -93,32 +90,28 @@ class OpenAI:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def _send(self, body: bytes) -> list[Reply]:
-        import aiohttp
-
         settings = self._settings
-        if self._session is None:
-            self._session = self._address.session(settings.timeout_s, settings.connect_timeout_s)
+        if self._http is None:
+            self._http = self._address.http(settings.timeout_s, settings.connect_timeout_s, settings.stall_timeout_s)
         started = time.perf_counter()
         try:
-            async with self._session.post(self._place, data=body, allow_redirects=False) as response:
-                raw = await _whole(response, settings.stall_timeout_s)
-                status, headers = response.status, response.headers
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            answer = await self._http.post(self._place, body)
+        except Unreachable as error:
             raise self._unreachable(self._show(str(error))) from None
-        except _Stalled:
+        except Stalled:
             message = f"the answer stopped in the middle for stall_timeout_s: {settings.stall_timeout_s:g}"
             raise TryAgain("timed_out", message, may_cost=True) from None
-        except TimeoutError:
+        except TimedOut:
             raise TryAgain("timed_out", f"no answer within timeout_s: {settings.timeout_s:g}", may_cost=True) from None
-        except aiohttp.ClientError as error:
-            raise TryAgain("connection_lost", self._show(f"{type(error).__name__}: {error}"), may_cost=True) from None
-        if for_s := used_up_s(headers):
+        except Unanswered as error:
+            raise TryAgain("connection_lost", self._show(str(error)), may_cost=True) from None
+        if for_s := used_up_s(answer.headers):
             self.hold(for_s)
-        return self.read_all(status, headers, raw, time.perf_counter() - started)
+        return self.read_all(answer.status, answer.headers, answer.body, time.perf_counter() - started)
 
     def read(self, status: int, headers: Mapping[str, str], raw: bytes, latency_s: float) -> Reply:
         """The first reply in a response; raises what ``read_all`` does."""
@@ -228,24 +221,3 @@ class OpenAI:
 
     def _show(self, text: str) -> str:
         return " ".join(self._address.secrets.redact(text).split())[:_DETAIL]
-
-
-class _Stalled(Exception):
-    """An answer began to come and stopped."""
-
-
-async def _whole(response: aiohttp.ClientResponse, stall_timeout_s: float) -> bytes:
-    """The body, each part of which comes in time."""
-    content, parts = response.content, []
-    if content.is_eof():  # it came along with the headers
-        return await response.read()
-    while not content.at_eof():
-        stall = asyncio.timeout(stall_timeout_s)
-        try:
-            async with stall:
-                parts.append(await content.readany())
-        except TimeoutError:
-            if stall.expired():
-                raise _Stalled from None
-            raise
-    return b"".join(parts)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from understudy.teachers.address import Address
-from understudy.teachers.chat import json_of, text_in
+from understudy.teachers.chat import json_of, text_in, text_of_bytes
+from understudy.teachers.http import Http, TimedOut, Unanswered
 from understudy.teachers.settings import TeacherSettings
-
-if TYPE_CHECKING:
-    import aiohttp
 
 _TIMEOUT_S = 60.0  # a local server loads its model at the first question
 _MESSAGES = [{"role": "user", "content": "Answer with the one word: yes"}]
@@ -77,11 +76,11 @@ class _Answer:
 async def _probe(address: Address, settings: TeacherSettings) -> Capabilities:
     from understudy.teachers.structured import PROBE_MESSAGES, PROBE_SCHEMA, obeys, response_format  # only here
 
-    async with address.session(_TIMEOUT_S) as session:
+    async with aclosing(address.http(_TIMEOUT_S)) as http:
 
         async def asked(messages: list[dict[str, str]] = _MESSAGES, **more: Any) -> _Answer:
             body = {"model": settings.model, "messages": messages, **_small(settings), **more}
-            return await _ask(session, address, body)
+            return await _ask(http, address, body)
 
         twice = plain = await asked(n=2)
         if not twice.choices:
@@ -109,18 +108,15 @@ def _small(settings: TeacherSettings) -> dict[str, Any]:
     return parameters
 
 
-async def _ask(session: aiohttp.ClientSession, address: Address, body: dict[str, Any]) -> _Answer:
-    import aiohttp
-
+async def _ask(http: Http, address: Address, body: dict[str, Any]) -> _Answer:
     try:
-        url, data = address.at("chat/completions"), orjson.dumps(body)
-        async with session.post(url, data=data, allow_redirects=False) as response:
-            raw = await response.read()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        said = address.secrets.redact(str(error)) or f"no answer within {_TIMEOUT_S:g} s"
-        return _Answer(None, None, {}, said)
-    said = " ".join(address.secrets.redact(raw.decode(errors="replace")).split())[:_DETAIL]
-    return _Answer(response.status, json_of(raw), response.headers, f"{response.status}: {said}")
+        answer = await http.post(address.at("chat/completions"), orjson.dumps(body))
+    except TimedOut:
+        return _Answer(None, None, {}, f"no answer within {_TIMEOUT_S:g} s")
+    except Unanswered as error:
+        return _Answer(None, None, {}, address.secrets.redact(str(error)))
+    said = " ".join(address.secrets.redact(text_of_bytes(answer.body)).split())[:_DETAIL]
+    return _Answer(answer.status, json_of(answer.body), answer.headers, f"{answer.status}: {said}")
 
 
 def _can(answer: _Answer, does: bool) -> bool | None:

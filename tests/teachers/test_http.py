@@ -1,0 +1,154 @@
+"""HTTP as a back end sees it: what a server can do on the wire, and what becomes of the request."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from asking import asked, examples
+from servers import ChatServer
+
+from understudy.teachers import Ledger, open_teacher
+from understudy.teachers.http import Answer, Http, Stalled, TimedOut, Unanswered, Unreachable
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@contextmanager
+def serving(*parts: bytes, closes: bool = True) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that sends the same bytes to whoever comes, ends or holds the connection, and keeps what it was sent."""
+    told: list[bytes] = []
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            told.append(connection.recv(65536))
+            for part in parts:
+                connection.sendall(part)
+            held.append(connection)
+            if closes:
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", told
+        listening.shutdown(socket.SHUT_RDWR)
+    for connection in held:
+        connection.close()
+
+
+def post(url: str, timeout_s: float = 5.0, stall_timeout_s: float | None = None) -> Answer:
+    async def send() -> Answer:
+        http = Http(
+            {"Authorization": "Bearer k"},
+            proxy=None,
+            timeout_s=timeout_s,
+            connect_timeout_s=5,
+            stall_timeout_s=stall_timeout_s,
+        )
+            {"Authorization": "Bearer k"},
+            proxy=None,
+            timeout_s=timeout_s,
+            connect_timeout_s=5,
+            stall_timeout_s=stall_timeout_s,
+        )
+        try:
+            return await http.post(url, b'{"a": 1}')
+        finally:
+            await http.aclose()
+
+    return asyncio.run(send())
+
+
+def test_what_is_sent_and_what_comes_back():
+    with serving(HEAD + b"X-Left: 3\r\nContent-Length: 2\r\n\r\n{}") as (url, told):
+        answer = post(f"{url}/v1/chat?key=k")
+    assert (answer.status, answer.headers.get("x-left"), answer.body) == (200, "3", b"{}")
+    head, _, body = told[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/chat?key=k HTTP/1.1\r\n")
+    assert b"authorization: bearer k" in head.lower()
+    assert b"content-type: application/json" in head.lower()
+    assert body == b'{"a": 1}'
+
+
+def test_bodies_in_chunks_and_packed_are_whole():
+    with serving(CHUNKED + b"2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n") as (url, _):
+        assert post(url).body == b"{}abc"
+    packed = gzip.compress(b"hello" * 1000)
+    with serving(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), packed) as (url, _):
+        assert post(url).body == b"hello" * 1000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"no HTTP\r\n\r\n", HEAD[:9], HEAD + b"Content-Length: 9\r\n\r\n{}", CHUNKED + b"2\r\n{"],
+    ids=["nothing", "nonsense", "half a head", "half a body", "half a chunk"],
+)
+def test_a_broken_answer_is_no_answer_and_may_have_cost(sent: bytes):
+    with serving(sent) as (url, _), pytest.raises(Unanswered) as caught:
+        post(url)
+    assert type(caught.value) is Unanswered
+    assert str(caught.value)
+
+
+def test_nobody_there_costs_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(Unreachable, match=r"[Rr]efused"):
+        post(f"http://127.0.0.1:{port}/v1?key=hidden")
+    with pytest.raises(Unreachable) as caught:
+        post("http://nobody.invalid/v1?key=hidden")
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("begun", [HEAD + b"Content-Length: 9\r\n\r\n{}", CHUNKED + b"2\r\n{}\r\n"])
+def test_an_answer_may_be_late_and_may_not_stall(begun: bytes):
+    with serving(begun, closes=False) as (url, _):
+        with pytest.raises(Stalled):
+            post(url, stall_timeout_s=0.1)
+        with pytest.raises(TimedOut) as caught:
+            post(url, timeout_s=0.2, stall_timeout_s=5)
+        assert not isinstance(caught.value, Stalled)
+    with serving(closes=False) as (url, _), pytest.raises(TimedOut) as caught:
+        post(url, timeout_s=0.2, stall_timeout_s=0.1)
+    assert not isinstance(caught.value, Stalled), "nothing had come that could stall"
+
+
+def test_a_file_goes_up_in_a_form():
+    async def upload(url: str) -> Answer:
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        answer = await http.upload(url, io.BytesIO(b"one\ntwo\n"), 8, more_s=1, purpose="batch")
+        await http.aclose()
+        return answer
+
+    with serving(HEAD + b"Content-Length: 0\r\n\r\n") as (url, told):
+        assert asyncio.run(upload(url)).status == 200
+    assert b"multipart/form-data; boundary=" in told[0]
+
+
+def test_a_proxy_of_the_environment_is_used_and_its_exceptions_are_not(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with ChatServer() as proxy, ChatServer() as direct:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        settings = {"model": "tiny", "concurrency": 1}
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        with open_teacher({**settings, "base_url": "http://teacher.example/v1"}, ledger) as teacher:
+            assert len(asked(teacher, examples(2))[0]) == 2
+        with open_teacher({**settings, "base_url": direct.base_url}, ledger) as teacher:
+            assert len(asked(teacher, examples(3))[0]) == 3
+    assert proxy.requests == 2
+    assert proxy.headers[0]["Host"] == "teacher.example"
+    assert direct.requests == 1, "the ledger has the others"
