@@ -57,12 +57,6 @@ def post(url: str, timeout_s: float = 5.0, stall_timeout_s: float | None = None)
             connect_timeout_s=5,
             stall_timeout_s=stall_timeout_s,
         )
-            {"Authorization": "Bearer k"},
-            proxy=None,
-            timeout_s=timeout_s,
-            connect_timeout_s=5,
-            stall_timeout_s=stall_timeout_s,
-        )
         try:
             return await http.post(url, b'{"a": 1}')
         finally:

@@ -19,7 +19,7 @@ from understudy.teachers.settings import Price
 VERSION = 2
 _LONG = 1024  # bytes from which compressing a text pays: about 17 us for 60 % of them
 BUSY_S = 60.0  # how long is waited for another process that writes
-_CHECKPOINT_PAGES = 4000  # 16 MB of log between two checkpoints: each costs two syncs and holds up who writes
+_CHECKPOINT_PAGES = 16_000  # 64 MB of log between two checkpoints: each holds up who writes
 _CACHE_KB = 8_000  # the index of 250,000 replies
 
 _SCHEMA = (
