@@ -22,9 +22,10 @@ from toys import hear_ctrl_c
 
 from understudy.errors import TeacherError
 from understudy.settings import validate
-from understudy.teachers import Ledger, Price, TeacherSettings, batch_fetch, open_teacher
-from understudy.teachers.batch import Batch
-from understudy.teachers.batch_api import BatchApi
+from understudy.teachers import Ledger, Price, TeacherSettings, open_teacher
+from understudy.teachers.backends import batch_fetch
+from understudy.teachers.backends.batch import Batch
+from understudy.teachers.backends.batch_api import BatchApi
 from understudy.teachers.prices import TABLE, Priced
 
 pytestmark = pytest.mark.slow  # many small waits
@@ -295,7 +296,7 @@ RUN = """
 import sys
 from asking import examples, parse, prompt
 from understudy.teachers import Ledger, TeacherSettings, ask, open_teacher
-from understudy.teachers.batch import Batch
+from understudy.teachers.backends.batch import Batch
 
 Batch.quiet_s = 0.05
 ledger, base_url, out = sys.argv[1:]

@@ -9,8 +9,9 @@ from asking import Live, asked, examples
 from servers import ChatServer
 
 from understudy.errors import SettingsError, TeacherError
-from understudy.teachers import Ledger, open_teacher, pace
-from understudy.teachers.chat import same_model
+from understudy.teachers import Ledger, open_teacher
+from understudy.teachers.backends.chat import same_model
+from understudy.teachers.engine import pace
 
 
 def test_being_told_to_slow_down_delays_and_never_drops(ledger: Ledger, server: ChatServer, live: Live):

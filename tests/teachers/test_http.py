@@ -15,7 +15,7 @@ from asking import asked, examples
 from servers import ChatServer
 
 from understudy.teachers import Ledger, open_teacher
-from understudy.teachers.http import Answer, Http, Stalled, TimedOut, Unanswered, Unreachable
+from understudy.teachers.backends.http import Answer, Http, Stalled, TimedOut, Unanswered, Unreachable
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

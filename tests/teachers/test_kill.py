@@ -24,7 +24,8 @@ WINDOW = 16
 RUN = """
 import sys
 from asking import examples, parse, prompt
-from understudy.teachers import Ledger, TeacherSettings, ask, engine, open_teacher
+from understudy.teachers import Ledger, TeacherSettings, ask, open_teacher
+from understudy.teachers.engine import engine
 ledger, out, base_url, rows, window, drain_s = sys.argv[1:]
 engine._DRAIN_S = float(drain_s)
 settings = TeacherSettings(model="tiny", base_url=base_url, concurrency=int(window))

@@ -9,7 +9,7 @@ from asking import Live, asked, examples, prompt
 from servers import ChatServer
 
 from understudy.teachers import Ledger, open_teacher
-from understudy.teachers.leases import Leases
+from understudy.teachers.engine.leases import Leases
 from understudy.teachers.request import key_of
 
 ONE, TWO = key_of(b"one"), key_of(b"two")

@@ -16,7 +16,7 @@ from servers import ChatServer
 
 from understudy.records import Dropped, Example, Origin
 from understudy.teachers import Ledger, Reply, Request, Sampling, ask, line, open_teacher
-from understudy.teachers.jobs import Call, Job, Slot
+from understudy.teachers.engine.jobs import Call, Job, Slot
 from understudy.teachers.usage import Meter
 
 

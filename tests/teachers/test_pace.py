@@ -10,7 +10,8 @@ from asking import Live, asked, examples
 from servers import ChatServer
 
 from understudy.errors import TeacherError
-from understudy.teachers import Ledger, TeacherSettings, open_teacher, pace
+from understudy.teachers import Ledger, TeacherSettings, open_teacher
+from understudy.teachers.engine import pace
 
 pytestmark = pytest.mark.slow  # many small waits
 

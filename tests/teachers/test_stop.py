@@ -10,7 +10,7 @@ from batch_server import BatchServer
 from servers import ChatServer
 
 from understudy.teachers import Ledger, open_teacher
-from understudy.teachers.batch import Batch
+from understudy.teachers.backends.batch import Batch
 
 
 @pytest.mark.parametrize(("backend", "kind"), [("openai", ChatServer), ("batch", BatchServer)])

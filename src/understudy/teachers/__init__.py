@@ -8,16 +8,23 @@
 """
 
 from understudy.teachers.ask import Parse, Renderer, ask
+from understudy.teachers.backends.offline import NOT_IN_LEDGER, Missing, RepliesMissing, all_answered, all_missing
+from understudy.teachers.backends.redact import Secrets
 from understudy.teachers.budget import Budget, Spending, usual_prompt_tokens
-from understudy.teachers.cassette import Cassette, Exported, Imported, import_cassette, terms_of, write_cassette
+from understudy.teachers.cassettes.cassette import (
+    Cassette,
+    Exported,
+    Imported,
+    import_cassette,
+    terms_of,
+    write_cassette,
+)
+from understudy.teachers.cassettes.request_file import RequestFile, import_replies
 from understudy.teachers.doctor import check
 from understudy.teachers.ledger import Entry, Ledger, LedgerInfo, ledger_path
-from understudy.teachers.offline import NOT_IN_LEDGER, Missing, RepliesMissing, all_answered, all_missing
 from understudy.teachers.prices import tell_price, with_price
-from understudy.teachers.redact import Secrets
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
-from understudy.teachers.request_file import RequestFile, import_replies
 from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
 from understudy.teachers.teacher import Teacher, backend_of, close_all, open_teacher
 from understudy.teachers.usage import Usage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from understudy.errors import ParseError, SettingsError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers.jobs import Outcome, Slot
+from understudy.teachers.engine.jobs import Outcome, Slot
 from understudy.teachers.line import Repair
 from understudy.teachers.request import Message, Refused, Reply, Request, answer_in
 from understudy.teachers.teacher import Teacher

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from understudy.errors import UnderstudyError
-from understudy.teachers.address import Address
-from understudy.teachers.chat import same_model
-from understudy.teachers.http import TimedOut, Unanswered
+from understudy.teachers.backends.address import Address
+from understudy.teachers.backends.chat import same_model
+from understudy.teachers.backends.http import TimedOut, Unanswered
 from understudy.teachers.probe import Capabilities, probe
 from understudy.teachers.settings import TeacherSettings
 from understudy.teachers.teacher import backend_of

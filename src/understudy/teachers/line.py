@@ -13,7 +13,7 @@ import orjson
 
 from understudy.errors import WorkspaceError
 from understudy.records import Example, Origin
-from understudy.teachers.jobs import Call, Slot
+from understudy.teachers.engine.jobs import Call, Slot
 from understudy.teachers.request import Refused, Reply, Request
 
 _HELD = 2_000  # answered rows that are held in memory while they wait for an earlier one

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from urllib.parse import urlsplit
 
-from understudy.teachers.address import OPENAI_URL
+from understudy.teachers.backends.address import OPENAI_URL
 from understudy.teachers.settings import Price, TeacherSettings
 
 _VERSION = re.compile(r"-(latest|\d{4}-\d{2}-\d{2}|\d{8})$")

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from understudy.teachers.address import Address
-from understudy.teachers.chat import json_of, text_in, text_of_bytes
-from understudy.teachers.http import Http, TimedOut, Unanswered
+from understudy.teachers.backends.address import Address
+from understudy.teachers.backends.chat import json_of, text_in, text_of_bytes
+from understudy.teachers.backends.http import Http, TimedOut, Unanswered
 from understudy.teachers.settings import TeacherSettings
 
 _TIMEOUT_S = 60.0  # a local server loads its model at the first question

@@ -12,13 +12,13 @@ from understudy.errors import SettingsError, TeacherError
 from understudy.progress import Asking
 from understudy.records import Example
 from understudy.settings import did_you_mean, validate
+from understudy.teachers.backends.offline import Missing, Offline
 from understudy.teachers.budget import Budget
-from understudy.teachers.engine import Engine, enter
-from understudy.teachers.jobs import Call, Say, Slot
-from understudy.teachers.lanes import Lane
+from understudy.teachers.engine.engine import Engine, enter
+from understudy.teachers.engine.jobs import Call, Say, Slot
+from understudy.teachers.engine.lanes import Lane
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.line import Line, Repair
-from understudy.teachers.offline import Missing, Offline
 from understudy.teachers.prices import with_price
 from understudy.teachers.rehearsal import Estimate, Rehearsal
 from understudy.teachers.request import Backend, Message, Reply, Request
@@ -27,25 +27,25 @@ from understudy.teachers.usage import Meter, Usage
 
 
 def _batch(settings: TeacherSettings) -> Backend:
-    from understudy.teachers.batch import Batch
+    from understudy.teachers.backends.batch import Batch
 
     return Batch(settings)
 
 
 def _openai(settings: TeacherSettings) -> Backend:
-    from understudy.teachers.openai import OpenAI
+    from understudy.teachers.backends.openai import OpenAI
 
     return OpenAI(settings)
 
 
 def _recorded(settings: TeacherSettings) -> Backend:
-    from understudy.teachers.recorded import Recorded
+    from understudy.teachers.backends.recorded import Recorded
 
     return Recorded(settings)
 
 
 def _transformers(settings: TeacherSettings) -> Backend:
-    from understudy.teachers.transformers import Local
+    from understudy.teachers.backends.transformers import Local
 
     return Local(settings)
 

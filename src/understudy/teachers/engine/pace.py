@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from understudy.errors import TeacherError
-from understudy.teachers.jobs import Say
+from understudy.teachers.engine.jobs import Say
 from understudy.teachers.request import TryAgain
 
 _CUT = 0.75  # of the concurrency that is left when the endpoint asks us to slow down

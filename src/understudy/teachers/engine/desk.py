@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 
-from understudy.teachers.jobs import Job, Outcome, Slot
+from understudy.teachers.engine.jobs import Job, Outcome, Slot
 from understudy.teachers.request import Reply, key_of
 
 

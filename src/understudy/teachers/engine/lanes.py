@@ -8,8 +8,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from understudy.errors import TeacherError
-from understudy.teachers.jobs import Job
-from understudy.teachers.pace import Pace
+from understudy.teachers.engine.jobs import Job
+from understudy.teachers.engine.pace import Pace
 from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 
 FIRST = 8  # where so many first requests are all refused, the fault is not in the rows

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from understudy.errors import SettingsError
-from understudy.teachers.http import Http
-from understudy.teachers.redact import Secrets
+from understudy.teachers.backends.http import Http
+from understudy.teachers.backends.redact import Secrets
 from understudy.teachers.settings import TeacherSettings, has_port, public_url
 
 OPENAI_URL = "https://api.openai.com/v1"

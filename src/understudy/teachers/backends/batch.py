@@ -21,12 +21,12 @@ from filelock import FileLock, Timeout
 
 from understudy.errors import TeacherError
 from understudy.records import Example
-from understudy.teachers.address import Address
-from understudy.teachers.batch_api import BatchApi, BatchState, Gone
-from understudy.teachers.batch_fetch import Crowded, Fetcher, Wait, Waits
-from understudy.teachers.batch_lines import line_of
-from understudy.teachers.batches import Batches, OpenBatch
-from understudy.teachers.jobs import Say
+from understudy.teachers.backends.address import Address
+from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
+from understudy.teachers.backends.batch_fetch import Crowded, Fetcher, Wait, Waits
+from understudy.teachers.backends.batch_lines import line_of
+from understudy.teachers.backends.batches import Batches, OpenBatch
+from understudy.teachers.engine.jobs import Say
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price, TeacherSettings

@@ -13,11 +13,11 @@ from functools import partial
 import orjson
 
 from understudy.errors import TeacherError
-from understudy.teachers.batch_api import BatchApi, BatchState, Gone
-from understudy.teachers.batches import Batches, OpenBatch
+from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
+from understudy.teachers.backends.batches import Batches, OpenBatch
+from understudy.teachers.backends.chat import cut_at_stop
 from understudy.teachers.budget import priced
-from understudy.teachers.chat import cut_at_stop
-from understudy.teachers.lanes import given_up
+from understudy.teachers.engine.lanes import given_up
 from understudy.teachers.ledger import Entry, Ledger
 from understudy.teachers.request import Reply, Request, TryAgain
 from understudy.teachers.settings import Price

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import orjson
 
 from understudy.errors import TeacherError
-from understudy.teachers.chat import body_of
-from understudy.teachers.openai import OpenAI
-from understudy.teachers.redact import Secrets
+from understudy.teachers.backends.chat import body_of
+from understudy.teachers.backends.openai import OpenAI
+from understudy.teachers.backends.redact import Secrets
 from understudy.teachers.request import Refused, Reply, Request, TryAgain
 
 ENDPOINT = "/v1/chat/completions"

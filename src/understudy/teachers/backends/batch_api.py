@@ -17,12 +17,12 @@ from urllib.parse import quote
 import orjson
 
 from understudy.errors import TeacherError
-from understudy.teachers.address import Address
-from understudy.teachers.batch_lines import ENDPOINT, Said, read_line
-from understudy.teachers.chat import json_of, text_of_bytes
-from understudy.teachers.http import Answer, Http, TimedOut, Unanswered, Unreachable
-from understudy.teachers.jobs import Say
-from understudy.teachers.openai import OpenAI
+from understudy.teachers.backends.address import Address
+from understudy.teachers.backends.batch_lines import ENDPOINT, Said, read_line
+from understudy.teachers.backends.chat import json_of, text_of_bytes
+from understudy.teachers.backends.http import Answer, Http, TimedOut, Unanswered, Unreachable
+from understudy.teachers.backends.openai import OpenAI
+from understudy.teachers.engine.jobs import Say
 from understudy.teachers.request import Refused, TryAgain
 from understudy.teachers.settings import TeacherSettings
 

@@ -18,16 +18,16 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
-from understudy.teachers.desk import Desk
-from understudy.teachers.jobs import Job, Outcome, Say, Slot
-from understudy.teachers.keeper import Keeper
-from understudy.teachers.lanes import Endpoint, Lane, given_up
-from understudy.teachers.leases import Leases
+from understudy.teachers.backends.offline import Offline
+from understudy.teachers.engine.desk import Desk
+from understudy.teachers.engine.jobs import Job, Outcome, Say, Slot
+from understudy.teachers.engine.keeper import Keeper
+from understudy.teachers.engine.lanes import Endpoint, Lane, given_up
+from understudy.teachers.engine.leases import Leases
+from understudy.teachers.engine.pace import Pace
+from understudy.teachers.engine.sender import Sender, usual_tokens
 from understudy.teachers.ledger import Ledger
-from understudy.teachers.offline import Offline
-from understudy.teachers.pace import Pace
 from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
-from understudy.teachers.sender import Sender, usual_tokens
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of, usual_prompt_tokens
-from understudy.teachers.jobs import Job
-from understudy.teachers.keeper import Keeper
-from understudy.teachers.lanes import Lane
+from understudy.teachers.engine.jobs import Job
+from understudy.teachers.engine.keeper import Keeper
+from understudy.teachers.engine.lanes import Lane
 from understudy.teachers.ledger_file import Failure, Refusal, Write
 from understudy.teachers.request import Refused, Reply, TryAgain, WrongModel
 

@@ -19,10 +19,10 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from understudy.errors import DataError
-from understudy.teachers.jsonl import Lines, whole_file
+from understudy.teachers.backends.redact import Secrets
+from understudy.teachers.cassettes.jsonl import Lines, whole_file
 from understudy.teachers.ledger import Entry, Ledger
 from understudy.teachers.ledger_file import Refusal
-from understudy.teachers.redact import Secrets
 from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price
 

@@ -10,8 +10,8 @@ import orjson
 
 from understudy.errors import TeacherError
 from understudy.records import Example
-from understudy.teachers.address import Address
-from understudy.teachers.chat import (
+from understudy.teachers.backends.address import Address
+from understudy.teachers.backends.chat import (
     body_of,
     count_in,
     cut_at_stop,
@@ -26,10 +26,10 @@ from understudy.teachers.chat import (
     text_of_bytes,
     used_up_s,
 )
-from understudy.teachers.http import Http, Stalled, TimedOut, Unanswered, Unreachable
+from understudy.teachers.backends.http import Http, Stalled, TimedOut, Unanswered, Unreachable
+from understudy.teachers.backends.schemas import Schemas
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Refused, Reply, Request, TryAgain, WrongModel
-from understudy.teachers.schemas import Schemas
 from understudy.teachers.settings import TeacherSettings
 
 _TOLD = {"object", "created", "model", "usage", "choices", "index", "finish_reason", "message", "role"}  # or of no use

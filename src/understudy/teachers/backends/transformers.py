@@ -17,7 +17,7 @@ from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import TeacherSettings
 
 if TYPE_CHECKING:
-    from understudy.teachers.local_model import LocalModel
+    from understudy.teachers.backends.local_model import LocalModel
 
 # What decides the answers: weights, configuration, tokenizer, chat template. No pickles: they are never loaded.
 _FILES = ("*.safetensors", "*config.json", "*.index.json", "*token*", "vocab*", "merges.txt", "*.model", "*.jinja")
@@ -60,7 +60,7 @@ class Local:
             MissingPackage: torch or transformers is not installed.
         """
         try:
-            from understudy.teachers.local_model import LocalModel
+            from understudy.teachers.backends.local_model import LocalModel
         except ImportError as error:
             raise MissingPackage(f'backend transformers: {error}; pip install "understudy[train]"') from None
         if self._folder is None:

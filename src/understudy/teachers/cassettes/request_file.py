@@ -20,12 +20,12 @@ from typing import Any
 import orjson
 
 from understudy.errors import DataError, SettingsError, TeacherError
-from understudy.teachers.cassette import Imported
-from understudy.teachers.chat import body_of, cut_at_stop
-from understudy.teachers.jsonl import Lines, whole_file
+from understudy.teachers.backends.chat import body_of, cut_at_stop
+from understudy.teachers.backends.openai import OpenAI
+from understudy.teachers.backends.redact import Secrets
+from understudy.teachers.cassettes.cassette import Imported
+from understudy.teachers.cassettes.jsonl import Lines, whole_file
 from understudy.teachers.ledger import Entry, Ledger
-from understudy.teachers.openai import OpenAI
-from understudy.teachers.redact import Secrets
 from understudy.teachers.request import WRITTEN, Refused, Reply, Request, TryAgain
 from understudy.teachers.settings import TeacherSettings
 
