@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
+import shutil
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from asking import asked, examples
@@ -146,3 +152,69 @@ def test_a_proxy_of_the_environment_is_used_and_its_exceptions_are_not(ledger: L
     assert proxy.requests == 2
     assert proxy.headers[0]["Host"] == "teacher.example"
     assert direct.requests == 1, "the ledger has the others"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_file_that_is_kept_elsewhere_is_fetched_without_the_key(host: str):
+    async def fetch(url: str) -> tuple[int, bytes]:
+        http = Http({"Authorization": "Bearer k"}, proxy=None, timeout_s=5, connect_timeout_s=5, downloads=True)
+        async with http.stream(url) as file:
+            whole = file.status, b"".join([part async for part in file.parts])
+        await http.aclose()
+        return whole
+
+    with serving(CHUNKED + b"3\r\none\r\n0\r\n\r\n") as (store, asked_for):
+        there = store.replace("127.0.0.1", host).encode()
+        moved = b"HTTP/1.1 302 Found\r\nLocation: %s/file\r\nContent-Length: 0\r\n\r\n" % there
+        with serving(moved) as (url, told):
+            assert asyncio.run(fetch(f"{url}/content")) == (200, b"one")
+    assert b"Bearer k" in told[0]
+    assert asked_for[0].startswith(b"GET /file")
+    assert b"Bearer k" not in asked_for[0]
+
+
+CA = """
+openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=ours \
+    -addext basicConstraints=critical,CA:TRUE
+openssl req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=localhost
+printf 'subjectAltName=DNS:localhost' > names
+openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out cert.pem
+"""
+
+ASK_ONCE = """
+import asyncio, sys
+from understudy.teachers.backends.http import Http
+
+async def ask():
+    http = Http({}, proxy=None, timeout_s=10, connect_timeout_s=10)
+    print((await http.get(sys.argv[1])).body.decode())
+    await http.aclose()
+
+asyncio.run(ask())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
+def test_a_process_ends_well_right_after_it_has_asked_over_tls(tmp_path: Path):
+    subprocess.run(["bash", "-ec", CA], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                with suppress(ssl.SSLError):
+                    connection, _ = secured.accept()
+                    connection.recv(65536)
+                    connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")
+
+        secured = context.wrap_socket(listening, server_side=True)
+        threading.Thread(target=serve, daemon=True).start()
+        command = [sys.executable, "-c", ASK_ONCE, f"https://localhost:{secured.getsockname()[1]}/"]
+        for _ in range(8):  # without the wait at its end most of them abort
+            trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+            done = subprocess.run(command, capture_output=True, text=True, env=trusting)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "certificate" in done.stderr, "and who does not trust it is told"

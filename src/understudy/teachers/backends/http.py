@@ -6,6 +6,7 @@ reqwest does the work, in Rust and beside the interpreter: a request costs half 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ from pyreqwest.response import Response
 T = TypeVar("T")
 
 _CHUNK = 2**16  # bytes of a file that are read at once
+_LETTING_GO_S = 0.1
+
+_let_go_at = float("-inf")  # the last client, in monotonic seconds
 
 
 class Unanswered(Exception):
@@ -121,8 +125,11 @@ class Http:
             raise _unanswered(error) from None
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections; nothing more can be sent."""
+        global _let_go_at
         await self._client.close()
+        del self._client
+        _let_go_at = time.monotonic()
 
     async def _whole(self, request: RequestBuilder) -> Answer:
         try:
@@ -180,6 +187,14 @@ class _Stalls:
             del self._since[task]
             self._ended.add(task)
             task.cancel()
+
+
+def _settle() -> None:
+    """reqwest's thread ends shortly after its client, and aborts the process if it finds the interpreter gone."""
+    time.sleep(max(0.0, _let_go_at + _LETTING_GO_S - time.monotonic()))
+
+
+atexit.register(_settle)
 
 
 def _unanswered(error: RequestError) -> Unanswered:
