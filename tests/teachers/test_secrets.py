@@ -177,3 +177,10 @@ def test_a_short_password_is_blotted_in_replies_and_a_word_for_no_key_is_not(
         with open_teacher(live(base_url=url), ledger) as teacher:
             kept, _ = asked(teacher, examples(1))
     assert kept[0].target == "none of these, by ***, as of 2024-10-21"
+
+
+@pytest.mark.parametrize("password", ["hunter/2", "123/hunter2", "0123/x", "12#3hunter"])
+def test_a_password_that_no_url_can_hold_is_not_shown(ledger: Ledger, live: Live, password: str):
+    with pytest.raises(SettingsError, match="as %2F") as caught:
+        open_teacher(live(base_url=f"http://me:{password}@localhost:8000/v1"), ledger)
+    assert password not in str(caught.value)

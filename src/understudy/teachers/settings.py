@@ -203,6 +203,7 @@ def public_url(url: str) -> str:
 def has_port(parts: SplitResult) -> bool:
     """Whether what stands in the place of the port is one, or nothing: it may be a password with a / in it."""
     try:
-        return parts.port != 0
+        port = parts.port
     except ValueError:
         return False
+    return port is None or (port != 0 and ("@" not in parts.path + parts.fragment or "@" in parts.netloc))
