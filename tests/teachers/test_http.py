@@ -12,14 +12,16 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from asking import asked, examples
 from servers import ChatServer
 
+from understudy.errors import SettingsError
 from understudy.teachers import Ledger, open_teacher
 from understudy.teachers.backends.http import Answer, Http, Stalled, TimedOut, Unanswered, Unreachable
 
@@ -28,7 +30,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @contextmanager
-def serving(*parts: bytes, closes: bool = True) -> Iterator[tuple[str, list[bytes]]]:
+def serving(*parts: bytes, closes: bool = True, pause_s: float = 0.0) -> Iterator[tuple[str, list[bytes]]]:
     """A server that sends the same bytes to whoever comes, ends or holds the connection, and keeps what it was sent."""
     told: list[bytes] = []
     held: list[socket.socket] = []
@@ -42,6 +44,7 @@ def serving(*parts: bytes, closes: bool = True) -> Iterator[tuple[str, list[byte
             told.append(connection.recv(65536))
             for part in parts:
                 connection.sendall(part)
+                time.sleep(pause_s)
             held.append(connection)
             if closes:
                 connection.close()
@@ -125,6 +128,21 @@ def test_an_answer_may_be_late_and_may_not_stall(begun: bytes):
     assert not isinstance(caught.value, Stalled), "nothing had come that could stall"
 
 
+def test_a_body_that_comes_byte_by_byte_does_not_stall():
+    slow = [bytes([byte]) for byte in b'{"a": 123}']
+    with serving(HEAD + b"Content-Length: 10\r\n\r\n", *slow, pause_s=0.05) as (url, _):
+        assert post(url, stall_timeout_s=0.3).body == b'{"a": 123}'
+
+
+@pytest.mark.parametrize("odd", [b"X-Left: \xe9", b"X-Left : 3", b"X-Folded: a\r\n  b", b"X-Bell: \x07"])
+def test_odd_headers_cost_no_answer(odd: bytes):
+    with serving(HEAD + odd + b"\r\nX-Right: 1\r\nContent-Length: 2\r\n\r\n{}") as (url, _):
+        answer = post(url)
+    assert (answer.body, answer.headers.get("x-right")) == (b"{}", "1")
+    assert answer.headers.get("x-left") in (None, "3")
+    assert "X-Nothing" not in answer.headers
+
+
 def test_a_file_goes_up_in_a_form():
     async def upload(url: str) -> Answer:
         http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
@@ -149,6 +167,13 @@ def test_a_proxy_of_the_environment_is_used_and_its_exceptions_are_not(ledger: L
             assert len(asked(teacher, examples(2))[0]) == 2
         with open_teacher({**settings, "base_url": direct.base_url}, ledger) as teacher:
             assert len(asked(teacher, examples(3))[0]) == 3
+        monkeypatch.setenv("http_proxy", "http://me:hunter/2@proxy:3128")
+        with (
+            open_teacher({**settings, "base_url": "http://teacher.example/v1"}, ledger) as teacher,
+            pytest.raises(SettingsError, match="proxy of the environment") as caught,
+        ):
+            asked(teacher, examples(9))
+        assert "hunter" not in str(caught.value)
     assert proxy.requests == 2
     assert proxy.headers[0]["Host"] == "teacher.example"
     assert direct.requests == 1, "the ledger has the others"
@@ -167,10 +192,23 @@ def test_a_file_that_is_kept_elsewhere_is_fetched_without_the_key(host: str):
         there = store.replace("127.0.0.1", host).encode()
         moved = b"HTTP/1.1 302 Found\r\nLocation: %s/file\r\nContent-Length: 0\r\n\r\n" % there
         with serving(moved) as (url, told):
-            assert asyncio.run(fetch(f"{url}/content")) == (200, b"one")
+            assert asyncio.run(fetch(f"{url}/content?key=hidden")) == (200, b"one")
     assert b"Bearer k" in told[0]
     assert asked_for[0].startswith(b"GET /file")
     assert b"Bearer k" not in asked_for[0]
+    assert b"hidden" not in asked_for[0], "not as the referrer either"
+
+
+def test_a_redirect_that_leads_nowhere_tells_nothing_secret():
+    async def fetch(url: str) -> None:
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5, downloads=True)
+        async with aclosing(http), http.stream(url):
+            pass
+
+    moved = b"HTTP/1.1 302 Found\r\nLocation: s3://x/y?signature=hidden\r\nContent-Length: 0\r\n\r\n"
+    with serving(moved) as (url, _), pytest.raises(Unanswered) as caught:
+        asyncio.run(fetch(url))
+    assert "hidden" not in str(caught.value)
 
 
 CA = """

@@ -124,11 +124,11 @@ class TeacherSettings(Settings):
     """The endpoint's limit, where it does not say so itself."""
     tokens_per_minute: float | None = Field(default=None, gt=0)
     """The endpoint's limit, of prompts and answers together."""
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     """Longest wait for one answer."""
-    connect_timeout_s: float = Field(default=10.0, gt=0)
+    connect_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """openai: longest wait for a connection."""
-    stall_timeout_s: float = Field(default=30.0, gt=0)
+    stall_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """openai: longest wait for more of an answer that has begun to come."""
     retries: int = Field(default=5, ge=0)
     """How often a request is sent again after a fault. Being told to slow down does not count, nor does an endpoint

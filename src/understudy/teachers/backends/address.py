@@ -6,8 +6,11 @@ import base64
 import ipaddress
 import os
 import re
+from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
+
+from pyreqwest.http import Url
 
 from understudy.errors import SettingsError
 from understudy.teachers.backends.http import Http
@@ -23,8 +26,13 @@ class Address:
     def __init__(self, settings: TeacherSettings) -> None:
         url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self.shown = public_url(url)
-        self._parts = urlsplit(url)
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname or not has_port(self._parts):
+        try:
+            self._parts = urlsplit(url)
+            is_one = self._parts.scheme in ("http", "https") and self._parts.hostname and has_port(self._parts)
+            Url(self.at(""))
+        except ValueError:
+            is_one = False
+        if not is_one:
             raise SettingsError(
                 f"teacher.base_url: {self.shown!r} is no address; write e.g. http://localhost:8000/v1, "
                 "and signs in a password as in any URL, / as %2F"
@@ -72,25 +80,26 @@ class Address:
 
     def http(self, timeout_s: float, connect_timeout_s: float = 10.0, stall_timeout_s: float | None = None) -> Http:
         """A pool of connections for calls of the API."""
-        return Http(
-            self._headers(),
-            proxy=self._proxy(),
-            timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            stall_timeout_s=stall_timeout_s,
-        )
+        return self._pool(timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, stall_timeout_s=stall_timeout_s)
 
     def downloads(self, timeout_s: float) -> Http:
         """A pool of connections for files; some keep them in a store elsewhere."""
-        return Http(
-            self._headers(), proxy=self._proxy(), timeout_s=timeout_s, connect_timeout_s=timeout_s, downloads=True
-        )
+        return self._pool(timeout_s=timeout_s, connect_timeout_s=timeout_s, downloads=True)
 
-    def _proxy(self) -> str | None:
-        return None if proxy_bypass(self._parts.hostname or "") else getproxies().get(self._parts.scheme)
+    def _pool(self, **how: Any) -> Http:
+        proxy = None if proxy_bypass(self._parts.hostname or "") else getproxies().get(self._parts.scheme)
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
+        try:
+            return Http(self._headers(), proxy=proxy, **how)
+        except ValueError:
+            raise SettingsError(
+                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address; write e.g. "
+                "HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
+            ) from None
 
     def _headers(self) -> dict[str, str]:
-        headers = {"User-Agent": "understudy"}
+        headers = {}
         if self._parts.username:
             pair = f"{unquote(self._parts.username)}:{unquote(self._parts.password or '')}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()

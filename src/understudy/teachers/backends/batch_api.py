@@ -157,12 +157,14 @@ class BatchApi:
             async with self._downloads.stream(at) as file:
                 if file.status != 200:
                     self._refuse(file.status, file.headers, b"".join([part async for part in file.parts]))
-                rest = b""
+                rest: list[bytes] = []
                 async for part in file.parts:
-                    *whole, rest = (rest + part).split(b"\n")
-                    for line in whole:
-                        yield line
-                yield rest
+                    first, *more = part.split(b"\n")
+                    rest.append(first)
+                    for following in more:
+                        yield b"".join(rest)
+                        rest = [following]
+                yield b"".join(rest)
 
     def read(self, line: bytes, latency_s: float) -> tuple[str, Said] | None:
         """What a line of such a file says: see ``read_line``."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any, TypeVar
 
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import RequestError, RequestTimeoutError
+from pyreqwest.exceptions import BuilderError, RequestError, RequestTimeoutError
+from pyreqwest.http import HeaderMap
 from pyreqwest.multipart import FormBuilder, PartBuilder
 from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import RequestBuilder
@@ -24,7 +25,9 @@ from pyreqwest.response import Response
 T = TypeVar("T")
 
 _CHUNK = 2**16  # bytes of a file that are read at once
+_LARGEST = 2**28  # bytes of an answer that is held in memory
 _LETTING_GO_S = 0.1
+_LATE_S = 0.1
 
 _let_go_at = float("-inf")  # the last client, in monotonic seconds
 
@@ -45,12 +48,31 @@ class Stalled(TimedOut):
     """An answer began to come and stopped."""
 
 
+class Headers(Mapping[str, str]):
+    """Values by name in any case; those that are no text are left out."""
+
+    def __init__(self, sent: HeaderMap) -> None:
+        self._sent = sent
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._sent[name]
+        except ValueError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sent)
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, whatever its status."""
 
     status: int
-    headers: Mapping[str, str]  # by name in any case
+    headers: Headers
     body: bytes
 
 
@@ -59,7 +81,7 @@ class Incoming:
     """An answer whose body comes in parts."""
 
     status: int
-    headers: Mapping[str, str]  # by name in any case
+    headers: Headers
     parts: AsyncIterator[bytes]
 
 
@@ -71,10 +93,11 @@ class Http:
         proxy: the URL of a proxy; ``None`` is none, whatever the environment says.
         timeout_s: of a request, from its beginning to the last byte of its answer.
         stall_timeout_s: between two parts of an answer; ``None``: as long as the request may take.
-        downloads: ``timeout_s`` is for each part of an answer, and redirects are followed, without the key where they
-            lead elsewhere.
+        downloads: only each part of an answer is waited for as long, and redirects are followed, without the key
+            where they lead elsewhere.
 
     Raises:
+        ValueError: the proxy is no address.
         Unanswered, Unreachable, TimedOut, Stalled: every request may.
     """
 
@@ -88,10 +111,15 @@ class Http:
         stall_timeout_s: float | None = None,
         downloads: bool = False,
     ) -> None:
-        builder = ClientBuilder().default_headers(headers).follow_redirects(downloads).no_proxy()
-        builder = builder.connect_timeout(timedelta(seconds=min(connect_timeout_s, timeout_s)))
-        within = timedelta(seconds=timeout_s)
-        builder = builder.read_timeout(within) if downloads else builder.timeout(within)
+        within = min(connect_timeout_s, 0.9 * timeout_s)  # what ends first says that nothing was sent
+        builder = ClientBuilder().default_headers(headers).user_agent("understudy").no_proxy()
+        builder = builder.follow_redirects(downloads).referer(False).connect_timeout(timedelta(seconds=within))
+        builder = builder.deflate(False)  # servers disagree what it is
+        builder = builder.http1_allow_obsolete_multiline_headers_in_responses(True)
+        builder = builder.http1_ignore_invalid_headers_in_responses(True)
+        builder = builder.http1_allow_spaces_after_header_name_in_responses(True)
+        if not downloads:
+            builder = builder.timeout(timedelta(seconds=timeout_s))
         self._client: Client = (builder.proxy(ProxyBuilder.all(proxy)) if proxy else builder).build()
         self._timeout_s = timeout_s
         self._stalls = _Stalls(stall_timeout_s or timeout_s)
@@ -119,27 +147,32 @@ class Http:
     async def stream(self, url: str) -> AsyncIterator[Incoming]:
         """What is at a URL, as it comes."""
         try:
-            async with self._client.get(url).build_streamed() as response:
-                yield Incoming(response.status, response.headers, self._parts(response))
-        except RequestError as error:
+            async with AsyncExitStack() as stack:
+                sent = self._client.get(url).streamed_read_buffer_limit(0).build_streamed()
+                response = await self._stalls.watch(stack.enter_async_context(sent))
+                yield Incoming(response.status, Headers(response.headers), self._parts(response))
+        except (RequestError, BuilderError) as error:
             raise _unanswered(error) from None
 
     async def aclose(self) -> None:
         """Close the connections; nothing more can be sent."""
         global _let_go_at
-        await self._client.close()
-        del self._client
+        if (client := self.__dict__.pop("_client", None)) is not None:
+            await client.close()
+            del client
         _let_go_at = time.monotonic()
 
     async def _whole(self, request: RequestBuilder) -> Answer:
         try:
             async with request.streamed_read_buffer_limit(0).build_streamed() as response:
-                if response.get_header("content-length"):  # all of it is on its way
-                    body = bytes(await self._stalls.watch(response.bytes()))
-                else:
-                    body = b"".join([part async for part in self._parts(response)])
-                return Answer(response.status, response.headers, body)
-        except RequestError as error:
+                size, length, parts = 0, int(response.get_header("content-length") or -1), []
+                while size != length and (part := await self._stalls.watch(response.body_reader.read_chunk())):
+                    parts.append(part)
+                    size += len(part)
+                    if size > _LARGEST:
+                        raise Unanswered(f"the answer is larger than {_LARGEST >> 20} MB")
+                return Answer(response.status, Headers(response.headers), b"".join(parts))
+        except (RequestError, BuilderError) as error:
             raise _unanswered(error) from None
 
     async def _parts(self, response: Response) -> AsyncIterator[bytes]:
@@ -154,20 +187,19 @@ class _Stalls:
         self._after_s = after_s
         self._since: dict[asyncio.Task[Any], float] = {}  # the oldest first
         self._ended: set[asyncio.Task[Any]] = set()
-        self._is_looking = False
+        self._look_at: float | None = None
 
     async def watch(self, read: Awaitable[T]) -> T:
         """What is read; raises Stalled."""
         task = asyncio.current_task()
         assert task is not None
         self._since[task] = time.monotonic()
-        if not self._is_looking:
+        if self._look_at is None:
             self._look_in(self._after_s)
         try:
             return await read
         except asyncio.CancelledError:
-            if task in self._ended:
-                task.uncancel()
+            if task in self._ended and task.uncancel() == 0:  # and nobody else ends it at the same time
                 raise Stalled from None
             raise
         finally:
@@ -175,11 +207,14 @@ class _Stalls:
             self._ended.discard(task)
 
     def _look_in(self, for_s: float) -> None:
-        self._is_looking = True
+        self._look_at = time.monotonic() + for_s
         asyncio.get_running_loop().call_later(for_s, self._look)
 
     def _look(self) -> None:
-        now, self._is_looking = time.monotonic(), False
+        now, due, self._look_at = time.monotonic(), self._look_at or 0.0, None
+        if now > due + _LATE_S:  # the loop stood still: what has come meanwhile is read first
+            self._look_in(_LATE_S)
+            return
         for task, since in list(self._since.items()):
             if now - since < self._after_s:
                 self._look_in(self._after_s - (now - since))
@@ -197,7 +232,7 @@ def _settle() -> None:
 atexit.register(_settle)
 
 
-def _unanswered(error: RequestError) -> Unanswered:
+def _unanswered(error: RequestError | BuilderError) -> Unanswered:
     causes = [cause["message"] for cause in error.details["causes"] or ()]
     said = ": ".join(causes[1:]) or error.message  # the first one tells the URL
     if any("(Connect)" in cause for cause in causes):  # the error's class says so of a broken connection too

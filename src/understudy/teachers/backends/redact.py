@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 _IN_URL = re.compile(r"(\w://)[^/@\s\"'<>]+@")
-_SAFE_IN_QUERY = ("/?:@!$'()*,", "/?:@!$'()*,+=")  # what HTTP libraries leave there, of values and of texts
+_SAFE_IN_QUERY = ("/?:@!$'()*,", "/?:@!$'()*,+=", "!$%&()*+,-./:;=?@[\\]^_`{|}~")  # what HTTP libraries leave there
 _SHORTEST = 4  # a shorter secret would blot out ordinary text
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)S?$", re.IGNORECASE)
 _LONG = 12  # characters from which a text that looks like a secret is taken for one
@@ -39,7 +39,7 @@ class Secrets:
         """The key, and what a URL holds besides its place: user, password and the values of its query."""
         parts = urlsplit(url)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password else None
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password or user else None
         userinfo, _, _ = parts.netloc.rpartition("@")
         values = [value for name, value in parse_qsl(parts.query) if name not in _NO_SECRETS]
         pairs = [pair.partition("=") for pair in parts.query.split("&")]  # as written: a + may be one, and no blank
