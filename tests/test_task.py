@@ -93,3 +93,93 @@ def test_a_broken_template_is_found_when_the_settings_are_read(field: str, templ
 def test_a_template_that_fails_on_a_row_is_the_rows_fault(template: str, kind: str) -> None:
     with pytest.raises(DataError, match=rf"^field 'input': template .* fails on this row: {kind}: "):
         task(input=template).example({"text": "a", "label": "card"}, id="a")
+
+
+PLACES = ["bank", "bridge", "2"]
+SHAPES = [
+    PLACES,
+    ["bank", "bridge", 2.0],
+    [{"label": "A", "text": "bank"}, {"label": "B", "text": "bridge"}, {"label": "C", "text": "2"}],
+    [{"text": place} for place in PLACES],
+    {"label": ["A", "B", "C"], "text": PLACES},
+    {"text": PLACES},
+    {"A": "bank", "B": "bridge", "C": "2"},
+    "bank\nbridge\n\n2\n",
+    '["bank", "bridge", "2"]',
+    '{"label": ["A", "B", "C"], "text": ["bank", "bridge", "2"]}',
+]
+
+
+@pytest.mark.parametrize("options", SHAPES)
+@pytest.mark.parametrize("answer", ["bridge", " bridge ", "B"])
+def test_options_in_every_form_and_the_answer_by_text_or_letter(options: Any, answer: str) -> None:
+    row = {"text": "Where?", "options": options, "label": answer}
+    example = task("choice", choices="options").example(row, id="a")
+    assert (example.choices, example.target) == (("bank", "bridge", "2"), "bridge")
+    assert task("choice", choices="options", target=None).example(row, id="a").target is None
+
+
+def test_options_from_a_template() -> None:
+    row = {"text": "Where?", "q": {"options": [{"text": "[b] bank"}]}, "a": "[a] sea", "b": "bridge", "label": "b"}
+    for template, options in (
+        ("{{ a }}\n{{ b }}", ("[a] sea", "bridge")),
+        ("{{ [a, b] | tojson }}", ("[a] sea", "bridge")),
+        ("{{ q.options | map(attribute='text') | list | tojson }}", ("[b] bank",)),
+    ):
+        assert task("choice", choices=template).example(row, id="a").choices == options
+    with pytest.raises(DataError, match="field 'choices': a list of options is expected, got 7"):
+        task("choice", choices="options").example({"text": "a", "label": "x", "options": 7}, id="a")
+    unpaired = {"text": ["x", "y"], "label": ["A"]}
+    with pytest.raises(DataError, match="field 'choices': 2 texts and other labels: .'A'.; there must be one each"):
+        task("choice", choices="options").example({"text": "a", "label": "x", "options": unpaired}, id="a")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "named"),
+    [
+        (["8", "2", "24", "120"], 2, "24"),  # a number is no text
+        ([8, 2, 24, 120], 120, "120"),  # unless the options are numbers
+        (["yes", "no"], 1.0, "no"),
+        (["yes", "no"], "1", "no"),
+        (["bridge", "bank", "bridge"], "C", "bridge"),
+        ({"label": ["1", "2"], "text": ["yes", "no"]}, "1", "yes"),  # the data's own labels
+        ({"label": ["1", "2"], "text": ["yes", "no"]}, 2, "no"),
+    ],
+)
+def test_an_answer_by_its_number(options: Any, answer: Any, named: str) -> None:
+    assert (
+        task("choice", choices="options").example({"text": "", "options": options, "label": answer}, id="a").target
+        == named
+    )
+
+
+@pytest.mark.parametrize(
+    ("target_is", "named"), [("text", "2"), ("index", "24"), ("letter", "2 (no option's number)"), (None, None)]
+)
+def test_an_answer_that_could_be_two_options_asks_what_it_is(target_is: Any, named: str | None) -> None:
+    row = {"text": "", "options": ["8", "2", "24"], "label": "2"}
+    choice = task("choice", choices="options", target_is=target_is)
+    if named:
+        assert choice.example(row, id="a").target == named
+    else:
+        with pytest.raises(
+            DataError, match="'2' can be read by text '2', by index '24'; say which with fields.target_is"
+        ):
+            choice.example(row, id="a")
+
+
+@pytest.mark.parametrize("answer", ["sea", "D", 3, "3"])
+def test_an_answer_that_is_none_of_the_options_stays_and_is_none(answer: Any) -> None:
+    example = task("choice", choices="options").example({"text": "", "options": PLACES, "label": answer}, id="a")
+    assert example.target == str(answer)
+    beyond = task("choice", choices="options").example({"text": "", "options": ["9", "7"], "label": 7}, id="a")
+    assert beyond.target not in beyond.choices
+
+
+def test_settings_of_choices_that_cannot_be() -> None:
+    with pytest.raises(SettingsError, match="fields.target: kind: choice takes one answer"):
+        task("choice", choices="options", target=["a", "b"])
+    with pytest.raises(SettingsError, match="fields.target_is belongs to kind: choice"):
+        task(target_is="letter")
+    with pytest.raises(DataError, match="kind: choice takes one answer, got the list"):
+        target("choice", ["bank"], choices="options")

@@ -15,6 +15,7 @@ from understudy.teachers import Ledger, check, ledger_path
 EXTRAS = {
     "train": ("torch", "transformers", "scikit-learn", "safetensors"),
     "hub": ("datasets",),
+    "evaluate": ("rouge-score", "sacrebleu"),
 }
 
 

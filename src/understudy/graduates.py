@@ -100,7 +100,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tup
             progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
             card={"Arm": pupil.name, "Chain": " > ".join(name for name, _ in lessons.arm.chain)},
         )  # fmt: skip
-        answers = list(load_model(folder / "model").predict(row.input for row in rows))
+        answers = list(load_model(folder / "model").predict(rows))
         _write_answers(predictions, rows, answers)
         outputs = [answer.output for answer in answers]
     if done.get("key") != key or set(done["metrics"]) != set(task.metric_names):

@@ -188,7 +188,9 @@ class Classroom:
         if source is None:
             return self.workspace.step(digest("none", split), f"no {split} rows", lambda: iter(()))
         key = digest(_source_key(source, task, split), self.test_digest)
-        answered = _answered(load(source, task, split), split) if task.fields.target else load(source, task, split)
+        answered = (
+            _answered(load(source, task, split), task, split) if task.fields.target else load(source, task, split)
+        )
         rows = self._watched(screen(answered, self.test, split), f"read {split}")
         read = self.workspace.step(key, split, lambda: rows)
         if not len(read):
@@ -276,9 +278,14 @@ class _Spending:
         os.close(self._handle)
 
 
-def _answered(rows: Iterable[Example], split: str) -> Iterator[Row]:
+def _answered(rows: Iterable[Example], task: Task, split: str) -> Iterator[Row]:
     for row in rows:
-        yield Dropped(row, split, "no_target", "the row has no answer") if row.target is None else row
+        if row.target is None:
+            yield Dropped(row, split, "no_target", "the row has no answer")
+        elif task.kind == "choice" and row.target not in row.choices:
+            yield Dropped(row, split, "not_a_choice", f"{row.target!r} is none of {', '.join(map(repr, row.choices))}")
+        else:
+            yield row
 
 
 def _source_key(source: Source, task: Task, split: str) -> str:

@@ -93,6 +93,7 @@ def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduat
         study=study.name,
         task=study.task,
         test_targets=[row.target for row in test],
+        test_choices=[row.choices for row in test] if study.task.kind == "choice" else (),
         arms=[_arm_result(study, graduate, ledger) for graduate in graduates],
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),

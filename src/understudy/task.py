@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from understudy.choices import TargetIs, as_text, option_named, options_in
 from understudy.errors import DataError
 from understudy.records import Example, Origin, Target
 from understudy.settings import Settings, did_you_mean
@@ -20,6 +21,10 @@ COMMAS = "[,;\n]"  # what stands between the labels of one text
 METRICS: Mapping[Kind, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "multilabel": ("macro_f1", "micro_f1"),
+    "choice": ("accuracy",),
+    "extraction": ("exact_match", "token_f1"),
+    "numeric": ("numeric_accuracy",),
+    "generation": ("rouge_l", "chrf"),
 }
 
 
@@ -33,7 +38,11 @@ class Fields(Settings):
     A null, or a blank text where answers are labels, is no answer. For kind: multilabel a text is split at commas,
     semicolons and line breaks, and an empty list is the answer that no label applies; a CSV cell cannot say that."""
     choices: str | None = None
-    """Column of the list of options, for kind: choice."""
+    """Column or template of the options, for kind: choice: a list of texts or of {label, text}, a map of labels to
+    texts, or a text that holds such JSON or an option a line. An example has their texts."""
+    target_is: TargetIs | None = None
+    """For kind: choice, how the answer names its option: by its text, its letter (or the label that the data give it)
+    or its index from 0; null tries all three and refuses a row where they differ. An example has the text."""
     rationale: str | None = None
     """Column or template of the reasoning that comes with the answer."""
 
@@ -93,6 +102,10 @@ class Task(Settings):
             raise ValueError(f"labels: {odd[0]!r} holds a comma or semicolon, which parts the labels of a reply")
         if self.kind == "choice" and self.fields.choices is None:
             raise ValueError("fields.choices is required for kind: choice; name the column that holds the options")
+        if self.kind == "choice" and isinstance(self.fields.target, tuple):
+            raise ValueError("fields.target: kind: choice takes one answer; name one column or template")
+        if self.kind != "choice" and self.fields.target_is:
+            raise ValueError("fields.target_is belongs to kind: choice; take it out")
         return self
 
     @property
@@ -112,24 +125,26 @@ class Task(Settings):
         return self.metrics or METRICS.get(self.kind, ())
 
     def example(self, row: Mapping[str, Any], *, id: str, origin: Origin | None = None) -> Example:
-        """The example in a row.
+        """The example in a row. An answer that is none of the row's options stays as it is.
 
         Raises:
-            DataError: a column is missing, or the label is none of the task's.
+            DataError: a column is missing, the label is none of the task's, or an answer could be several options.
         """
         target = self.target_of(row)
         if target is not None and self.labels is not None:
             target = self.label(target)
-        choices = _value(row, self.fields.choices, "choices") if self.fields.choices else ()
-        if not isinstance(choices, (list, tuple)):
-            raise DataError(f"field 'choices': a list of options is expected, got {choices!r}")
+        options = options_in(_value(row, self.fields.choices, "choices")) if self.fields.choices else None
+        if options and self.kind == "choice" and isinstance(target, str) and isinstance(self.fields.target, str):
+            named = option_named(_value(row, self.fields.target, "target"), options, self.fields.target_is)
+            is_lost = named is None and target in options.texts  # a number beyond the last option, that reads like one
+            target = f"{target} (no option's number)" if is_lost else named or target
         rationale = _value(row, self.fields.rationale, "rationale") if self.fields.rationale else None
         return Example(
             id=id,
-            input=_text(_value(row, self.fields.input, "input")),
+            input=as_text(_value(row, self.fields.input, "input")),
             target=target,
-            choices=tuple(_text(choice) for choice in choices),
-            rationale=None if rationale is None else _text(rationale),
+            choices=options.texts if options else (),
+            rationale=None if rationale is None else as_text(rationale),
             fields=dict(row),
             origin=origin,
         )
@@ -142,7 +157,7 @@ class Task(Settings):
         """The answer as it stands in the row; ``None`` where the row has none.
 
         Raises:
-            DataError: a column is missing, or a row of a classification task has a list of answers.
+            DataError: a column is missing, or a row that has one answer holds a list of them.
         """
         where = self.fields.target
         if not where:
@@ -152,17 +167,18 @@ class Task(Settings):
         if value is None:
             return None
         if self.kind == "multilabel" and not isinstance(value, (list, tuple)):
-            value = [label.strip() for label in re.split(COMMAS, _text(value))]
+            value = [label.strip() for label in re.split(COMMAS, as_text(value))]
         if not isinstance(value, (list, tuple)):
-            text = _text(value)
+            text = as_text(value)
             return None if self.kind in CLOSED_KINDS and not text.strip() else text
-        if self.kind == "classification":
+        if self.kind in ("classification", "choice"):
+            way = "kind: multilabel, or " if self.kind == "classification" else ""
             raise DataError(
-                f"field 'target': kind: classification takes one label, got the list {value!r}; "
-                "give kind: multilabel, or a column or template with one label"
+                f"field 'target': kind: {self.kind} takes one {'label' if way else 'answer'}, got the list {value!r}; "
+                f"give {way}a column or template with one"
             )
         none_applies = self.kind == "multilabel" and not value
-        return tuple(text for one in value if (text := _text(one)).strip()) or (() if none_applies else None)
+        return tuple(text for one in value if (text := as_text(one)).strip()) or (() if none_applies else None)
 
     def label(self, target: str | tuple[str, ...]) -> Target:
         """The label's name, given the value in the file or the name itself.
@@ -197,9 +213,3 @@ def _value(row: Mapping[str, Any], where: str, field: str) -> Any:
 
 def _missing(field: str, column: str, row: Mapping[str, Any]) -> str:
     return f"field {field!r}: there is no column {column!r}. {did_you_mean(column, list(row))}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # CSV and pandas turn 1 into 1.0
-    return "" if value is None else str(value)

@@ -163,6 +163,21 @@ def test_no_constant_set_of_labels_beats_chance(gold: list[tuple[str, ...]], met
     assert chance(metric, gold) == pytest.approx(best)
 
 
+def test_chance_of_a_choice_is_a_guess_among_the_options_of_each_row():
+    assert chance("accuracy", ["a", "b", "c"], [("a", "b"), ("a", "b", "c", "d"), ("c", "d")]) == 1.25 / 3
+    assert chance("accuracy", ["a"] * 1000, [("a", "b", "c", "d", "e")] * 1000) == 0.2
+    with pytest.raises(DataError, match="test row 1 has no choices"):
+        chance("accuracy", ["a", "b"], [("a", "b"), ()])
+
+
+def test_chance_of_texts_is_the_most_frequent_answer_where_an_answer_is_right_or_wrong():
+    assert chance("exact_match", ["Paris", ("Rome", "paris"), "Rome", "Paris"]) == 0.75
+    assert chance("numeric_accuracy", ["5", "7", "$5", "5"]) == 0.75
+    assert chance("rouge_l", ["a cat", "a dog"]) is None
+    with pytest.raises(DataError, match="nothing to score"):
+        chance("exact_match", [])
+
+
 def test_label_saving_reads_the_curve_over_the_logarithm_of_the_rows():
     curve = [(100, 0.6), (400, 0.8), (1600, 0.9)]
     assert label_saving(curve, 0.7) == LabelSaving(200)

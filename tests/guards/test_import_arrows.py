@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "understudy"
 
 STEPS = [
     {"errors"},
-    {"records", "settings", "templates", "progress"},
+    {"records", "settings", "templates", "progress", "choices"},
     {"prompts", "task"},
     {"sources", "workspace"},
     {"teachers"},

@@ -8,6 +8,7 @@ import pytest
 
 from understudy.errors import DataError, RowsLost
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build
+from understudy.report.markdown import to_markdown
 from understudy.task import Task
 from understudy.workspace import Taken
 
@@ -162,6 +163,27 @@ def test_what_a_reader_should_know_stands_in_the_notes():
         "test row reaches.",
         "One seed: the intervals do not know how much training itself varies.",
     ]
+
+
+def test_a_choice_is_measured_against_a_guess_among_the_options_of_each_row():
+    fields = {"input": "q", "target": "a", "choices": "c"}
+    task = Task.model_validate({"instruction": "Which?", "kind": "choice", "fields": fields})
+    options = [("loan", "card", "branch", "transfer")] * 40
+    report = build(study(arm("guess", "gold", wrong=36), arm("learnt", "gold"), task=task, test_choices=options))
+    assert report["arms"]["guess"]["metrics"]["accuracy"]["chance"] == 0.25
+    assert [report["arms"][name]["metrics"]["accuracy"]["at_chance"] for name in ("guess", "learnt")] == [True, False]
+    assert report["notes"] == [
+        "guess: accuracy is at chance: not shown to be above 0.250, which a guess among each test row's choices "
+        "reaches."
+    ]
+
+
+def test_scores_of_texts_stand_in_the_report_without_a_chance_level():
+    report = build(study(arm("gold", "gold"), task=Task(instruction="Say it.", kind="generation")))
+    found = report["arms"]["gold"]["metrics"]
+    assert list(found) == ["rouge_l", "chrf"]
+    assert (found["chrf"]["chance"], found["chrf"]["at_chance"]) == (None, False)
+    assert "ROUGE-L" in to_markdown(report)
 
 
 def test_arms_without_the_same_seeds_are_refused():

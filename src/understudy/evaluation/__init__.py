@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from understudy.evaluation.metrics import check_metrics, metric_names, score
 from understudy.records import Example, Prediction
@@ -12,19 +13,22 @@ __all__ = ["check_metrics", "evaluate", "metric_names", "score"]
 
 
 def evaluate(
-    predict: Callable[[Iterable[str]], Iterable[Prediction]], task: Task, examples: Sequence[Example]
+    predict: Callable[[Iterable[Any]], Iterable[Prediction]], task: Task, examples: Sequence[Example]
 ) -> dict[str, float]:
     """Score a model on examples by the task's metrics.
 
     Args:
-        predict: one prediction an input, in order: the ``predict`` of any student, or a function of yours.
+        predict: one prediction a row, in order: the ``predict`` of any student, or a function of yours. It is given the
+            inputs, and the examples themselves for kind: choice, whose answer depends on a row's choices.
 
     Returns:
         Metric -> score in [0, 1].
 
     Raises:
         DataError: an example has no target, or the predictions are not as many.
+        MissingPackage: a metric's package is not installed.
     """
-    outputs = [prediction.output for prediction in predict(example.input for example in examples)]
+    rows = examples if task.kind == "choice" else (example.input for example in examples)
+    outputs = [prediction.output for prediction in predict(rows)]
     targets = [example.target for example in examples]
     return {metric: score(metric, task, targets, outputs) for metric in task.metric_names}

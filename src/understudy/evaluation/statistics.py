@@ -6,7 +6,6 @@ All of it is deterministic for a ``seed``, and neither the order of the rows nor
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import DataError
-from understudy.evaluation.metrics import encode, weighted_scores
+from understudy.evaluation.metrics import METRICS, count, weighted_scores
 from understudy.records import Target
 
 Runs = Sequence[Sequence[Target]]  # one list of predictions a seed, all on the same rows
@@ -85,18 +84,18 @@ def _bootstrap(
     metric: str, gold: Sequence[Target], arms: Sequence[Runs], resamples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores [arms, seeds] on all rows, and the means over drawn seeds on drawn rows [resamples, arms]."""
-    answers = encode(gold, [run for runs in arms for run in runs])
+    counts = count(metric, gold, [run for runs in arms for run in runs])
     shape = (-1, len(arms), len(arms[0]))
-    scores = weighted_scores(metric, answers, answers.counts[None].astype(np.float64)).reshape(shape)[0]
+    scores = weighted_scores(counts, counts.rows[None]).reshape(shape)[0]
     random = np.random.default_rng(seed)
     drawn_seeds = random.multinomial(shape[2], np.full(shape[2], 1 / shape[2]), size=resamples)
-    share = answers.counts / len(gold)
+    share = counts.rows / len(gold)
     means = []
     step = max(1, _CHUNK // len(share))
     for start in range(0, resamples, step):
         seeds = drawn_seeds[start : start + step]
         weights = random.multinomial(len(gold), share, size=len(seeds)).astype(np.float32)
-        drawn = weighted_scores(metric, answers, weights).reshape(shape)
+        drawn = weighted_scores(counts, weights).reshape(shape)
         means.append((drawn * seeds[:, None, :]).sum(axis=2) / shape[2])
     return scores, np.concatenate(means)
 
@@ -106,18 +105,29 @@ def _percentiles(draws: NDArray[np.float64], mean: float) -> tuple[float, float]
     return min(float(low), mean), max(float(high), mean)
 
 
-def chance(metric: str, gold: Sequence[Target]) -> float:
-    """The score of the best prediction that is the same for every row of this test split.
+def chance(metric: str, gold: Sequence[Target], choices: Sequence[Sequence[str]] = ()) -> float | None:
+    """What a model that reads nothing reaches on this test split.
 
-    For classification that is the most frequent label, under every metric. For multilabel it is the most frequent set
-    (accuracy) or the m most frequent labels for the best m (F1).
+    With ``choices``, the options of each row, it is what a guess among them is worth: the mean of 1 / their number.
+    Otherwise it is the score of the best prediction that is the same for every row. For classification that is the most
+    frequent label, under every metric; for multilabel the most frequent set (accuracy) or the m most frequent labels
+    for the best m (F1); for metrics that a text meets or does not, the most frequent answer as it is written.
+
+    Returns:
+        ``None`` for metrics of how near a text comes: no best constant is known for them.
+
+    Raises:
+        DataError: there are no rows, or a row has no options where others have.
     """
-    constants: list[Target] = [Counter(gold).most_common(1)[0][0]] if gold else []
-    sets = [answer for answer in gold if isinstance(answer, tuple)]
-    frequent = tuple(label for label, _ in Counter(label for labels in sets for label in set(labels)).most_common())
-    constants += [frequent[:m] for m in range(1, len(frequent) + 1)]
-    answers = encode(gold, [[constant] * len(gold) for constant in constants])
-    return float(weighted_scores(metric, answers, answers.counts[None].astype(np.float64)).max())
+    if choices:
+        if not all(choices):
+            raise DataError(f"test row {[bool(options) for options in choices].index(False)} has no choices")
+        return math.fsum(1 / len(options) for options in choices) / len(choices)
+    constants = METRICS[metric].constants
+    if constants is None:
+        return None
+    counts = count(metric, gold, [[constant] * len(gold) for constant in (constants(gold) if gold else ())])
+    return float(weighted_scores(counts, counts.rows[None]).max())
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ RECIPES = {
     "gold": "understudy.recipes.gold",
     "answers": "understudy.recipes.answers",
     "direct": "understudy.recipes.direct",
+    "teacherlm": "understudy.recipes.teacherlm",
 }
 
 

@@ -74,6 +74,7 @@ class RunResults:
     Attributes:
         study: the study's name.
         test_targets: the gold answers of the test rows, in the order of the predictions.
+        test_choices: the options of each test row, for kind: choice.
         arms: in the study's order; the first is the one that the others are measured against.
         versions: package or model -> version.
         fair: what was equal for all arms, in a sentence.
@@ -85,6 +86,7 @@ class RunResults:
     study: str
     task: Task
     test_targets: Sequence[Target]
+    test_choices: Sequence[Sequence[str]] = ()
     arms: Sequence[ArmResult]
     versions: Mapping[str, str] = field(default_factory=dict)
     fair: str = ""

@@ -91,14 +91,14 @@ def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) ->
     from understudy.evaluation.statistics import chance, interval
 
     found = interval(name, results.test_targets, [arm.predictions[seed] for seed in seeds])
-    by_chance = chance(name, results.test_targets)
+    by_chance = chance(name, results.test_targets, results.test_choices)
     return {
         "mean": _rounded(found.mean),
         "low": _rounded(found.low),
         "high": _rounded(found.high),
         "per_seed": [_rounded(score) for score in found.per_seed],
-        "chance": _rounded(by_chance),
-        "at_chance": found.low <= by_chance,
+        "chance": None if by_chance is None else _rounded(by_chance),
+        "at_chance": by_chance is not None and found.low <= by_chance,
     }
 
 
@@ -210,9 +210,12 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
         at_chance = [name for name, arm in arms.items() if arm["metrics"][metric]["at_chance"]]
         if at_chance:
             by_chance = arms[at_chance[0]]["metrics"][metric]["chance"]
+            blind = "the best answer that is the same for every test row"
+            if results.task.kind == "choice":
+                blind = "a guess among each test row's choices"
             notes.append(
-                f"{_listed(at_chance)}: {metric} is at chance: not shown to be above {by_chance:.3f}, which the best "
-                "answer that is the same for every test row reaches."
+                f"{_listed(at_chance)}: {metric} is at chance: not shown to be above {by_chance:.3f}, which {blind} "
+                "reaches."
             )
     for arm in results.arms:
         if "student" in arm.overrides:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-METRIC_TITLES: Mapping[str, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1"}
+METRIC_TITLES: Mapping[str, str] = {
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "numeric_accuracy": "numeric accuracy",
+    "exact_text": "exact text",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,8 @@ def _examples(source: Source, task: Task, split: str, records: Iterator[Record])
             example = task.example(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
             if split == "test" and task.fields.target and example.target is None:
                 raise DataError("field 'target': a test row needs an answer")
+            if split == "test" and task.kind == "choice" and example.target not in (None, *example.choices):
+                raise DataError(f"field 'target': {example.target!r} is none of {list(example.choices)!r}")
         except DataError as error:
             raise DataError(f"{_place(source, record)}: {error}") from None
         yield example

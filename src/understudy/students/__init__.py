@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -17,15 +18,22 @@ from understudy.errors import MissingPackage, SettingsError
 from understudy.records import Example, Prediction
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.students.base import identity
-from understudy.students.settings import ClassifierSettings
+from understudy.students.settings import CausalSettings, ClassifierSettings, StudentSettings
 from understudy.task import Task
 
 __all__ = ["Model", "Progress", "Trained", "identity", "load_model", "prepare", "settings_model", "train"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
-KINDS: Mapping[str, type[Settings]] = {"classifier": ClassifierSettings}
-CLASSIFIES = ("classification", "multilabel")
+KINDS: Mapping[str, type[StudentSettings]] = {"classifier": ClassifierSettings, "causal": CausalSettings}
+LEARNS: Mapping[str, tuple[str, ...]] = {
+    "classifier": ("classification", "multilabel"),
+    "causal": ("classification", "multilabel", "choice", "extraction", "numeric", "generation"),
+}
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "classifier": ("torch", "transformers", "sklearn", "safetensors"),
+    "causal": ("torch", "transformers", "accelerate", "safetensors"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +54,11 @@ class Trained:
 class Model(Protocol):
     """A trained student."""
 
-    def predict(self, inputs: Iterable[str]) -> Iterator[Prediction]:
-        """One prediction an input, in input order; memory does not grow with the inputs."""
+    def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
+        """One prediction an input, in input order; memory does not grow with the inputs.
+
+        An input is a text, or an example where more than its text counts: its choices. No target is looked at.
+        """
         ...
 
 
@@ -91,10 +102,11 @@ def train(
     """
     if isinstance(settings, Mapping):
         settings = validate(settings_model(settings.get("kind", "")), dict(settings), "student")
-    if isinstance(settings, ClassifierSettings):
-        return _classifier().train(
-            settings, task, examples, Path(folder), seed=seed, progress=progress, card=card or {}
-        )
+    for kind, model in KINDS.items():
+        if isinstance(settings, model):
+            return _student(kind).train(
+                settings, task, examples, Path(folder), seed=seed, progress=progress, card=card or {}
+            )
     raise SettingsError(f"student: no student is described by {type(settings).__name__}; use one of {', '.join(KINDS)}")
 
 
@@ -104,7 +116,7 @@ def load_model(folder: str | Path) -> Model:
     Raises:
         DataError: the folder is no model; the message says what is missing.
     """
-    return _classifier().load(Path(folder))
+    return _student("causal" if (Path(folder) / "student.json").is_file() else "classifier").load(Path(folder))
 
 
 def prepare(settings: Settings, task: Task) -> str:
@@ -118,14 +130,16 @@ def prepare(settings: Settings, task: Task) -> str:
         MissingPackage: PyTorch, transformers or the packaged base is not installed.
         SettingsError: the student does not go with the task's kind.
     """
-    assert isinstance(settings, ClassifierSettings)
-    if task.kind not in CLASSIFIES:
-        raise SettingsError(
-            f"student.kind: a classifier cannot learn kind: {task.kind}; it fits {', '.join(CLASSIFIES)}"
-        )
-    for package in ("torch", "transformers", "sklearn", "safetensors"):
+    assert isinstance(settings, CausalSettings | ClassifierSettings)
+    if task.kind not in LEARNS[settings.kind]:
+        fits = ", ".join(LEARNS[settings.kind])
+        raise SettingsError(f"student.kind: a {settings.kind} cannot learn kind: {task.kind}; it fits {fits}")
+    lora = ("peft",) if isinstance(settings, CausalSettings) and settings.lora else ()
+    for package in (*NEEDS[settings.kind], *lora):
         if find_spec(package) is None:
             raise MissingPackage(f"a student needs {package}: pip install 'understudy[train]'")
+    if isinstance(settings, CausalSettings):
+        return _student("causal").check(settings)
     _loads(settings.base, settings.revision)
     return identity(settings.base, settings.revision)
 
@@ -138,9 +152,8 @@ def _loads(base: str, revision: str | None) -> None:
     from_base(base, revision, ("a", "b"), True, 16)
 
 
-def _classifier() -> ModuleType:
+def _student(kind: str) -> ModuleType:
     try:
-        from understudy.students import classifier
+        return import_module(f"understudy.students.{kind}")
     except ImportError as error:
         raise MissingPackage(f"a student needs {error.name or error}: pip install 'understudy[train]'") from error
-    return classifier

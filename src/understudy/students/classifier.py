@@ -8,38 +8,30 @@ the untouched encoder is, fitted on all rows.
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from threadpoolctl import threadpool_limits
 
-from understudy.errors import DataError, OutOfSpace, SettingsError
+from understudy.errors import DataError, SettingsError
 from understudy.records import Example, digest
 from understudy.settings import did_you_mean
 from understudy.students import Progress, Trained
 from understudy.students import head as heads
 from understudy.students.base import identity
+from understudy.students.delivery import deliver, finished, seldom, space, threads
 from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, tune_on_all
-from understudy.students.network import UnderstudyClassifier, from_base
+from understudy.students.network import from_base
 from understudy.students.saved import load, save, token_ids
 from understudy.students.settings import ClassifierSettings
 from understudy.students.tune import Checkpoint, Run
 from understudy.task import Task
 
 __all__ = ["load", "train"]
-
-REPORT_EVERY_S = 0.3
 
 
 def train(
@@ -59,10 +51,10 @@ def train(
     what = (settings.canonical(), origin, str(seed), task.kind, *rows.labels)
     fingerprint = digest(*what, *rows.texts, rows.y.tobytes())
     checkpoint = Checkpoint(folder.with_name("checkpoint"), fingerprint)
-    done = _finished(folder, fingerprint)
+    done = finished(folder, fingerprint)
     if done is None:
-        with _space(folder), _threads(settings.threads), torch.random.fork_rng():
-            done = _train(settings, rows, origin, folder, checkpoint, seed, _seldom(progress), card)
+        with space(folder), threads(settings.threads), torch.random.fork_rng():
+            done = _train(settings, rows, origin, folder, checkpoint, seed, seldom(progress), card)
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
     return done
 
@@ -101,7 +93,7 @@ def _train(
             network.config.threshold = heads.choose_threshold(x, rows.y, c, seed=seed)
     size = sum(p.numel() for p in network.parameters())
     trained = Trained(steps=run.steps, tokens=run.tokens, seconds=round(seconds, 3), parameters=size, details=details)
-    _deliver(folder, network, tokenizer, settings, checkpoint.fingerprint, trained, card)
+    deliver(folder, checkpoint.fingerprint, trained, lambda to: save(to, network, tokenizer, settings, trained, card))
     return trained
 
 
@@ -124,69 +116,3 @@ def _read(task: Task, examples: Iterable[Example]) -> Rows:
                 raise DataError(f"example {row.id!r}: {label!r} is none of the task's labels. {known}")
             y[i, number[label]] = 1
     return Rows([row.input for row in rows], y, labels, task.kind == "classification")
-
-
-def _finished(folder: Path, fingerprint: str) -> Trained | None:
-    """What this very training took, where it is over; the file is the last one written before the folder appears."""
-    try:
-        told = json.loads((folder / "training.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Trained(**told["trained"]) if told["fingerprint"] == fingerprint else None
-
-
-def _deliver(
-    folder: Path,
-    network: UnderstudyClassifier,
-    tokenizer: Any,
-    settings: ClassifierSettings,
-    fingerprint: str,
-    trained: Trained,
-    card: Mapping[str, str],
-) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save(partial, network, tokenizer, settings, trained, card)
-    told = {"fingerprint": fingerprint, "trained": asdict(trained)}
-    (partial / "training.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
-
-
-def _seldom(progress: Progress | None) -> Progress:
-    """``progress`` at most a few times a second."""
-    last = 0.0
-
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal last
-        if progress is not None and (time.monotonic() - last >= REPORT_EVERY_S or done == total):
-            last = time.monotonic()
-            progress(what, done, total)
-
-    return report
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    """PyTorch's threads as asked; numpy's and scipy's one, as more of them cost time at the head's sizes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _space(folder: Path) -> Iterator[None]:
-    """A full disk as one clear line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if full or "os error 28" in str(error) or "No space left" in str(error):
-            told = f"the disk is full at {str(folder)!r}; free some space and run the same command again"
-            raise OutOfSpace(told) from error
-        raise

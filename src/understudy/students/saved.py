@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from understudy.errors import DataError
-from understudy.records import Prediction
+from understudy.records import Example, Prediction
 from understudy.students import Trained
 from understudy.students.base import PACKAGED, check_model_folder
 from understudy.students.batches import by_length, padded
@@ -48,9 +48,9 @@ class ClassifierModel:
     network: UnderstudyClassifier
     tokenizer: Any
 
-    def predict(self, inputs: Iterable[str]) -> Iterator[Prediction]:
+    def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
         """One prediction an input, in input order; the scores are the probability of each label."""
-        stream = iter(inputs)
+        stream = (one if isinstance(one, str) else one.input for one in inputs)
         while window := list(islice(stream, WINDOW)):
             ids = token_ids(self.tokenizer, window)
             p = torch.empty(len(ids), len(self.network.labels))

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from understudy.settings import Settings
 
 
-class ClassifierSettings(Settings):
-    """An encoder with a linear head, for tasks of the kinds classification and multilabel."""
+class StudentSettings(Settings):
+    """What every student has."""
 
-    kind: Literal["classifier"] = "classifier"
-    """Which student."""
-    base: str = "all-MiniLM-L6-v2"
-    """The encoder to start from: all-MiniLM-L6-v2 (from the installed package), a folder, or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     steps: int | None = Field(default=400, ge=0)
-    """How many optimiser steps the whole network is trained for; 0 trains the head only, null leaves it to tokens."""
+    """How many optimiser steps the whole network is trained for; 0 leaves it as it is, null leaves it to tokens."""
     tokens: int | None = Field(default=None, ge=0)
     """How many tokens the whole network is trained on; whichever of steps and tokens is reached first ends it."""
     batch_size: int = Field(default=16, ge=1)
-    """Rows a step."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    """Peak learning rate of the encoder."""
-    head_learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the head, once it is trained together with the encoder."""
+    """Rows a step; on several accelerators, or with gradient accumulation, so many each time."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """The part of the training over which the learning rate rises; then it falls linearly to 0."""
-    max_length: int = Field(default=128, ge=4)
-    """Tokens a row; what is longer is cut off."""
-    held_back: float = Field(default=0.2, gt=0, le=0.5)
-    """The part of the rows on which the trained network is compared with the head alone."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of the network's training; auto takes bf16 where the processor has it. Weights stay float32."""
     threads: int | None = Field(default=None, ge=1)
@@ -44,7 +32,87 @@ class ClassifierSettings(Settings):
     """Seconds between two checkpoints."""
 
     @model_validator(mode="after")
-    def _ends(self) -> ClassifierSettings:
+    def _ends(self) -> StudentSettings:
         if self.steps is None and self.tokens is None:
             raise ValueError("steps or tokens: one of them must say when the training ends")
         return self
+
+
+class ClassifierSettings(StudentSettings):
+    """An encoder with a linear head, for tasks of the kinds classification and multilabel."""
+
+    kind: Literal["classifier"] = "classifier"
+    """Which student."""
+    base: str = "all-MiniLM-L6-v2"
+    """The encoder to start from: all-MiniLM-L6-v2 (from the installed package), a folder, or a hub id."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate of the encoder."""
+    head_learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate of the head, once it is trained together with the encoder."""
+    max_length: int = Field(default=128, ge=4)
+    """Tokens a row; what is longer is cut off."""
+    held_back: float = Field(default=0.2, gt=0, le=0.5)
+    """The part of the rows on which the trained network is compared with the head alone."""
+
+
+class Scratch(Settings):
+    """A network with random weights; its tokenizer, byte-level BPE, is trained on the training text."""
+
+    architecture: Literal["llama", "gpt2"] = "llama"
+    """Whose network."""
+    hidden_size: int = Field(default=128, ge=2)
+    """Width of the network."""
+    layers: int = Field(default=4, ge=1)
+    """Number of layers."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads a layer."""
+    vocab_size: int = Field(default=4096, ge=258)
+    """The most tokens of the tokenizer: 256 bytes, two special ones, and merges."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Scratch:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size: {self.hidden_size} is no multiple of 2 x heads = {2 * self.heads}")
+        return self
+
+
+class Lora(Settings):
+    """Low-rank adapters (peft): they alone are trained, and merged into the network at the end."""
+
+    r: int = Field(default=8, ge=1)
+    """Rank."""
+    alpha: float = Field(default=16, gt=0)
+    """Scale: the adapters' output is multiplied by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the layers that get adapters, e.g. [q_proj, v_proj]; null is every linear layer but the output."""
+
+
+class CausalSettings(StudentSettings):
+    """A language model that reads the question and writes the answer, for every task but pretraining."""
+
+    kind: Literal["causal"] = "causal"
+    """Which student."""
+    base: str | Scratch
+    """The model to start from: a folder, a hub id, or the settings of a network with random weights."""
+    loss_on: Literal["all", "target"] = "target"
+    """The tokens that are learnt: all of them, or those after the question. The stop token always is."""
+    max_length: int = Field(default=512, ge=8)
+    """Tokens a row, the question included; of what is longer the last ones are kept, and the row is counted."""
+    packing: bool = True
+    """Lay several rows of a batch into one sequence, none sees another; where the base cannot, group by length."""
+    lora: Lora | None = None
+    """Train low-rank adapters only; null trains the whole network."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches a step."""
+    rank_by: Literal["letter", "text"] = "letter"
+    """How an option is chosen: by the likelihood of its letter, or of the mean token of its text."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """The most tokens of an answer that is written out."""
+    report_to: str | tuple[str, ...] = "none"
+    """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
+    trainer: dict[str, Any] = {}
+    """Any further transformers.TrainingArguments; they win over what stands above."""

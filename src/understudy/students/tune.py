@@ -111,10 +111,13 @@ def tune(
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 arithmetic where it is asked for, or where ``auto`` finds a processor that has it."""
-    return torch.autocast(
-        device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and _bf16(device))
-    )
+    """bf16 arithmetic as ``in_bf16`` says."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(device, precision))
+
+
+def in_bf16(device: torch.device, precision: str) -> bool:
+    """Whether bf16 is asked for, or ``auto`` finds a processor that has it."""
+    return precision == "bf16" or (precision == "auto" and _bf16(device))
 
 
 def _bf16(device: torch.device) -> bool:

@@ -60,6 +60,13 @@ class Headers(Mapping[str, str]):
         except ValueError:
             raise KeyError(name) from None
 
+    def get(self, name: str, default: str | None = None) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Quicker than the mapping's own: asked for several a request."""
+        try:
+            return self._sent.get(name, default)
+        except ValueError:
+            return default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._sent)
 

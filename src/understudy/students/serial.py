@@ -1,0 +1,85 @@
+"""The text of a row as a language model learns it: prompt, answer, then the explanations, as in TeacherLM.
+
+The explanations come after the answer: they are a signal in training only, and cost nothing when the student answers.
+"""
+
+from __future__ import annotations
+
+from string import ascii_uppercase as LETTERS
+
+from understudy.errors import DataError
+from understudy.records import Example
+from understudy.task import CLOSED_KINDS, Task
+
+LEAD = " The answer is"
+
+
+def prompt_of(example: Example | str) -> str:
+    """The question: the input, the options by letter where the row has them, and where the answer goes.
+
+    Raises:
+        DataError: the row has more options than there are letters.
+    """
+    if isinstance(example, str):
+        return f"Q: {example}\nA:"
+    options = "".join(
+        f" ({letter}) {choice}" for letter, choice in zip(letters_of(example), example.choices, strict=True)
+    )
+    return f"Q: {example.input}{options}\nA:"
+
+
+def answer_of(example: Example, task: Task) -> str:
+    """What follows the prompt: ``The answer is (B).``, ``The answer is card.``, or the plain target.
+
+    Raises: as ``answer_parts``.
+    """
+    return "".join(answer_parts(example, task))
+
+
+def answer_parts(example: Example, task: Task) -> tuple[str, ...]:
+    """The answer cut where an option begins and ends, so that it is the same tokens in training and in ranking.
+
+    Raises:
+        DataError: the row has no target, or its target is none of its options.
+    """
+    target = example.target
+    if target is None:
+        raise DataError(f"example {example.id!r}: a row without a target cannot be learnt from; drop it before")
+    if example.choices:
+        if target not in example.choices:
+            raise DataError(f"example {example.id!r}: {target!r} is none of its choices {list(example.choices)!r}")
+        return f"{LEAD} (", letters_of(example)[example.choices.index(target)], ")."
+    if task.kind in CLOSED_KINDS:
+        return LEAD, label_part(target if isinstance(target, str) else ", ".join(target))
+    return (f" {target if isinstance(target, str) else target[0]}",)
+
+
+def label_part(label: str) -> str:
+    """A label as the end of an answer."""
+    return f" {label}."
+
+
+def explanations_of(example: Example) -> str:
+    """What a teacher wrote on why the answer is right; empty where the row has none."""
+    return example.notes.get("explanations", "")
+
+
+def letters_of(example: Example) -> str:
+    """One letter an option.
+
+    Raises:
+        DataError: the row has more options than there are letters.
+    """
+    if len(example.choices) > len(LETTERS):
+        raise DataError(f"example {example.id!r}: {len(example.choices)} choices, but only {len(LETTERS)} letters")
+    return LETTERS[: len(example.choices)]
+
+
+def text_of(example: Example, task: Task) -> tuple[str, ...]:
+    """The whole text in the parts that are tokenised one by one; the first is the prompt. The stop token is not in it.
+
+    Raises: as ``answer_parts``.
+    """
+    parts, explanations = answer_parts(example, task), explanations_of(example)
+    tail = f"\n{explanations}" if explanations else ""
+    return prompt_of(example), *parts[:-1], parts[-1] + tail

@@ -1,0 +1,336 @@
+"""The causal student: trained on tiny models, broken off, resumed, opened by transformers."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import FAMILIES, write_causal
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from understudy.errors import DataError, SettingsError
+from understudy.records import Example
+from understudy.settings import validate
+from understudy.students import Trained, load_model, prepare, settings_model, train
+from understudy.students.language import open_base, rows_of
+from understudy.students.packing import IGNORED
+from understudy.students.settings import CausalSettings
+from understudy.task import Fields, Task
+
+ANIMALS = ["cat", "dog", "cow", "hen", "fox", "owl", "bee", "ant"]
+TOOLS = ["saw", "axe", "pen", "nail", "rope", "fork", "bolt", "key"]
+CHOICE = Task(instruction="Choose.", kind="choice", fields=Fields(choices="options"))
+LABELS = Task(instruction="Sort.", kind="classification", labels=["animal", "tool"])
+COPY = Task(instruction="Copy.", kind="generation")
+SCRATCH = {"architecture": "llama", "hidden_size": 32, "layers": 2, "heads": 2, "vocab_size": 300}
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random Llama of two layers, without a padding token."""
+    return write_causal("llama", tmp_path_factory.mktemp("base"), wide=0.02)
+
+
+def settings(base: Any, **more: Any) -> CausalSettings:
+    plain = {"base": base, "steps": 10, "batch_size": 8, "precision": "fp32", "threads": 1, "learning_rate": 5e-3}
+    return CausalSettings.model_validate(plain | more)
+
+
+def choices(count: int, seed: int = 0) -> list[Example]:
+    """Which of two words is an animal; the reason is given."""
+    draw, made = random.Random(seed), []
+    for i in range(count):
+        animal, options = draw.choice(ANIMALS), [draw.choice(TOOLS)]
+        options.insert(draw.randrange(2), animal)
+        why = {"explanations": f"A {animal} is alive."}
+        made.append(Example(id=str(i), input="Animal?", choices=tuple(options), target=animal, notes=why))
+    return made
+
+
+def words(count: int, seed: int = 0) -> list[Example]:
+    draw = random.Random(seed)
+    kinds = [draw.choice(["animal", "tool"]) for _ in range(count)]
+    return [
+        Example(id=str(i), input=draw.choice(ANIMALS if kind == "animal" else TOOLS), target=kind)
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def share_right(model: Any, test: list[Example]) -> float:
+    return sum(p.output == row.target for p, row in zip(model.predict(test), test, strict=True)) / len(test)
+
+
+def test_a_student_from_scratch_learns_to_choose_and_transformers_opens_it(tmp_path: Path) -> None:
+    folder, seen = tmp_path / "seed-0" / "model", []
+    trained = train(
+        settings(SCRATCH, steps=120), CHOICE, iter(choices(60)), folder, seed=0,
+        progress=lambda *done: seen.append(done), card={"Arm": "gold"},
+    )  # fmt: skip
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}
+    assert (trained.steps, trained.details) == (120, {"rows": 60, "truncated": 0, "layout": "packed"})
+    assert seen[-1] == ("training", 120, 120)
+    model, test = load_model(folder), choices(40, seed=1)
+    assert share_right(model, test) > 0.9
+    prediction = next(model.predict(test))
+    assert set(prediction.scores) == set(test[0].choices)
+    assert sum(prediction.scores.values()) == pytest.approx(1)
+
+    network: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    assert network.num_parameters() == trained.parameters
+    ids = tokenizer("Q: Animal? (A) axe (B) cow\nA:", return_tensors="pt")
+    text = tokenizer.decode(network.generate(**ids, max_new_tokens=40)[0])
+    assert text == "Q: Animal? (A) axe (B) cow\nA: The answer is (B).\nA cow is alive.<|end|>"
+
+    card = (folder / "README.md").read_text("utf-8")
+    assert "- Arm: gold" in card
+    assert "- Training rows: 60" in card
+    for path in folder.rglob("*"):
+        if path.suffix in (".json", ".md"):
+            assert str(tmp_path) not in path.read_text("utf-8")
+
+
+def test_labels_are_ranked_and_texts_are_written(tmp_path: Path) -> None:
+    scratch = SCRATCH | {"architecture": "gpt2"}
+    train(settings(scratch, steps=120), LABELS, words(60), tmp_path / "labels" / "model", seed=0)
+    model = load_model(tmp_path / "labels" / "model")
+    assert share_right(model, words(40, seed=1)) > 0.9
+    assert [p.output for p in model.predict(["owl", "axe" * 400, "key"])][::2] == ["animal", "tool"]
+
+    rows = [row.replace(target=f"my {row.input}", notes={"explanations": "said so"}) for row in words(60)]
+    train(settings(scratch, steps=200), COPY, rows, tmp_path / "copy" / "model", seed=0)
+    assert share_right(load_model(tmp_path / "copy" / "model"), rows) > 0.9
+
+    many = LABELS.model_copy(update={"kind": "multilabel"})
+    both = [row.replace(input=f"{row.input} pen", target=("animal", "tool") if row.target == "animal" else ("tool",))
+            for row in words(60)]  # fmt: skip
+    train(settings(scratch, steps=120), many, both, tmp_path / "many" / "model", seed=0)
+    assert share_right(load_model(tmp_path / "many" / "model"), both) > 0.9
+
+
+@pytest.mark.parametrize("loss_on", ["all", "target"])
+def test_what_is_learnt_of_a_row(base: str, loss_on: str) -> None:
+    plain = settings(base, loss_on=loss_on)
+    network, tokenizer = open_base(plain, ())
+    (row,), cut = rows_of(choices(1), CHOICE, tokenizer, 0, plain, 512)
+    text = tokenizer.decode(row["input_ids"])
+    assert text == "Q: Animal? (A) bee (B) bolt\nA: The answer is (A).\nA bee is alive.<|end|>"
+    learnt = [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED]
+    assert tokenizer.decode(learnt) == (text[1:] if loss_on == "all" else text.partition("A:")[2])
+    assert row["labels"][-1] == row["input_ids"][-1] == tokenizer.eos_token_id
+    assert cut == 0
+
+
+def test_of_a_long_row_the_last_tokens_are_kept_and_it_is_counted(base: str, tmp_path: Path) -> None:
+    plain = settings(base, max_length=16, steps=2)
+    _, tokenizer = open_base(plain, ())
+    long = words(2) + [Example(id="long", input="a " * 10_000, target="tool")]
+    rows, cut = rows_of(long, LABELS, tokenizer, 0, plain, 16)
+    assert tokenizer.decode(rows[2]["input_ids"]) == "answer is tool.<|end|>"
+    assert max(len(row["input_ids"]) for row in rows) == 16
+    assert cut == 3
+    trained = train(plain, LABELS, long, tmp_path / "model", seed=0)
+    assert trained.details["truncated"] == 3
+    assert len(list(load_model(tmp_path / "model").predict(long))) == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_answers(family: str, tmp_path: Path) -> None:
+    origin = write_causal(family, tmp_path / "base")
+    trained = train(settings(origin, steps=3), CHOICE, choices(20), tmp_path / "model", seed=0)
+    packs = "grouped by length: the base takes no block mask" if family == "bloom" else "packed"
+    assert trained.details["layout"] == packs
+    model = load_model(tmp_path / "model")
+    asked = [*choices(5), "What is it?"]
+    assert len(list(model.predict(asked))) == 6
+    text = settings(origin, steps=3, rank_by="text", packing=False, gradient_accumulation=2)
+    trained = train(text, CHOICE, choices(20), tmp_path / "text" / "model", seed=0)
+    assert trained.details["layout"].startswith("grouped by length")
+    assert {p.output for p in load_model(tmp_path / "text" / "model").predict(choices(5))} <= {*ANIMALS, *TOOLS}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_packed_or_not_the_weights_are_the_same(base: str, tmp_path: Path) -> None:
+    rows = [row.replace(notes={}) for row in choices(24)]
+    for packing in (True, False):
+        more = {"packing": packing, "batch_size": 24, "steps": 5, "learning_rate": 1e-4}
+        train(settings(base, **more), CHOICE, rows, tmp_path / str(packing) / "model", seed=0)
+    one, other = (weights(tmp_path / name / "model") for name in ("True", "False"))
+    assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
+
+
+def test_lora_trains_adapters_and_delivers_a_whole_model(base: str, tmp_path: Path) -> None:
+    lora = settings(base, steps=30, lora={"r": 4, "targets": ["q_proj", "v_proj"]})
+    trained = train(lora, CHOICE, choices(20), tmp_path / "model", seed=0)
+    assert trained.details["trained_parameters"] < trained.parameters / 10
+    before, after = load_file(Path(base) / "model.safetensors"), weights(tmp_path / "model")
+    assert before.keys() == after.keys()
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"q_proj", "v_proj"}
+    with pytest.raises(SettingsError, match=r"no layer 'q_prj'. Did you mean 'q_proj'\? Known: "):
+        prepare(settings(base, lora={"targets": ["q_prj"]}), CHOICE)
+    every = settings(write_causal("gpt2", tmp_path / "gpt2"), steps=2, lora={})
+    assert train(every, CHOICE, choices(20), tmp_path / "every" / "model", seed=0).details["trained_parameters"] > 0
+
+
+def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) -> None:
+    def trained(name: str, **more: Any) -> Trained:
+        return train(settings(base, **more), LABELS, words(20), tmp_path / name / "model", seed=0)
+
+    five = trained("five", steps=5)
+    assert five.steps == 5
+    assert trained("tokens", steps=None, tokens=five.tokens).steps == 5
+    assert trained("more", steps=None, tokens=five.tokens + 1).steps == 6
+    assert trained("none", steps=0).tokens == 0
+    assert trained("bf16", steps=2, precision="bf16").steps == 2
+    assert trained("epochs", trainer={"num_train_epochs": 2}).steps == 6
+    assert trained("two", steps=2, gradient_accumulation=2).steps == 2
+    assert trained("two", trainer={"max_steps": 2, "optim": "adafactor", "per_device_train_batch_size": 3}).steps == 2
+    with pytest.raises(SettingsError, match=r"student.trainer.lerning_rate: unknown key. Did you mean 'learning_rate'"):
+        trained("bad", trainer={"lerning_rate": 1})
+    with pytest.raises(SettingsError, match="student.trainer.output_dir: checkpoints stand beside the model"):
+        prepare(settings(base, trainer={"output_dir": "x"}), LABELS)
+    with pytest.raises(SettingsError, match="student.trainer: sometimes is not a valid"):
+        prepare(settings(base, trainer={"save_strategy": "sometimes"}), LABELS)
+
+
+def test_the_same_call_again_reads_what_it_took_and_draws_are_left_alone(base: str, tmp_path: Path) -> None:
+    random.seed(1)
+    torch.manual_seed(1)
+    drawn = random.random(), float(torch.rand(1))
+    random.seed(1)
+    torch.manual_seed(1)
+    first = train(settings(base), LABELS, words(20), tmp_path / "model", seed=0)
+    assert (random.random(), float(torch.rand(1))) == drawn
+    when = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
+    assert train(settings(base), LABELS, words(20), tmp_path / "model", seed=0) == first
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == when
+
+
+@pytest.mark.parametrize("kind", ["whole", "lora", "grouped"])
+def test_broken_off_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
+    origin = write_causal("gpt2", tmp_path / "base", wide=0.02)  # with dropout
+    more: dict[str, Any] = {
+        "whole": {}, "lora": {"lora": {"dropout": 0.1}}, "grouped": {"packing": False, "gradient_accumulation": 2}
+    }[kind]  # fmt: skip
+    plain = settings(origin, steps=30, checkpoint_every_s=0, batch_size=7, **more)
+    unbroken = train(plain, CHOICE, choices(40), tmp_path / "whole" / "model", seed=3)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done > 7:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "broken" / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(plain, CHOICE, choices(40), folder, seed=3, progress=stop)
+    assert not folder.exists()
+    checkpoints = list(folder.with_name("checkpoint").glob("checkpoint-*"))
+    assert len(checkpoints) == 1
+    half = folder.with_name("checkpoint") / "checkpoint-99"  # a kill while it is written leaves such a folder
+    half.mkdir()
+    resumed = train(plain, CHOICE, choices(40), folder, seed=3)
+    assert (resumed.steps, resumed.tokens, resumed.details) == (unbroken.steps, unbroken.tokens, unbroken.details)
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}
+    one, other = weights(tmp_path / "whole" / "model"), weights(folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def killed_training(folder: Path) -> Trained:
+    """The training that a test kills."""
+    return train(settings(SCRATCH, steps=80, checkpoint_every_s=0), CHOICE, choices(44), folder, seed=3)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
+    unbroken = killed_training(tmp_path / "whole" / "model")
+    folder, root = tmp_path / "killed" / "model", Path(__file__).parents[2]
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'tests/students');"
+        "from test_causal import killed_training; killed_training(Path(sys.argv[1]))"
+    )
+    for least in (13, 39):  # in the third epoch of six steps, and in the seventh
+        child = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=root)
+        while child.poll() is None and steps_saved(folder.with_name("checkpoint")) < least:
+            time.sleep(0.005)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+        assert not folder.exists()
+    resumed = killed_training(folder)
+    assert (resumed.steps, resumed.tokens, resumed.details) == (unbroken.steps, unbroken.tokens, unbroken.details)
+    assert (folder / "model.safetensors").read_bytes() == (tmp_path / "whole/model/model.safetensors").read_bytes()
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}
+
+
+def steps_saved(checkpoint: Path) -> int:
+    return max((int(path.name.partition("-")[2]) for path in checkpoint.glob("checkpoint-*")), default=0)
+
+
+def test_settings() -> None:
+    assert settings_model("causal") is CausalSettings
+    plain = {"base": SCRATCH, "trainer": {"max_grad_norm": 0.5}}
+    assert validate(CausalSettings, plain, "student") == CausalSettings.model_validate(plain)
+    for wrong, said in [
+        ({"base": SCRATCH | {"heads": 3}}, "hidden_size: 32 is no multiple of 2 x heads = 6"),
+        ({"base": SCRATCH, "steps": None}, "steps or tokens"),
+        ({}, "student.base: this key is required"),
+        ({"base": "x", "lora": {"rank": 3}}, "Known: alpha, dropout, r, targets"),
+    ]:
+        with pytest.raises(SettingsError, match=said):
+            validate(CausalSettings, wrong, "student")
+
+
+def test_rows_and_bases_that_do_not_go(base: str, encoder: str, tmp_path: Path) -> None:
+    def refused(said: str, rows: list[Example], task: Task = CHOICE, origin: Any = base) -> None:
+        with pytest.raises((DataError, SettingsError), match=said) as error:
+            train(settings(origin), task, rows, tmp_path / "model", seed=0)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "model").exists()
+
+    refused("no rows to train on", [])
+    refused("'0': 'red' is none of its choices", [choices(1)[0].replace(target="red")])
+    refused("'0': a row without a target", [choices(1)[0].replace(target=None)])
+    refused("there is no folder './nowhere'", choices(3), origin="./nowhere")
+    refused("sees the tokens after the one it predicts|cannot be loaded", choices(3), origin=encoder)
+    with pytest.raises(SettingsError, match="a causal cannot learn kind: pretraining; it fits classification, "):
+        prepare(settings(base), CHOICE.model_copy(update={"kind": "pretraining"}))
+    assert prepare(settings(base), CHOICE).startswith("sha256:")
+    assert prepare(settings(SCRATCH), CHOICE).startswith("scratch:")
+
+    train(settings(base, steps=0), CHOICE, choices(3), tmp_path / "model", seed=0)
+    about = tmp_path / "model" / "student.json"
+    about.write_text(json.dumps({"kind": "causal"}))
+    with pytest.raises(DataError, match=r"student.json' is missing or broken; train the model again"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_student(tmp_path: Path) -> None:
+    fast = settings(SCRATCH, steps=20, batch_size=8, learning_rate=1e-3)
+    one = train(fast, CHOICE, choices(48), tmp_path / "one" / "model", seed=0)
+    code = tmp_path / "part.py"
+    code.write_text(
+        "import sys; from pathlib import Path; sys.path.insert(0, 'tests/students')\n"
+        "from test_causal import CHOICE, SCRATCH, choices, settings, train\n"
+        "fast = settings(SCRATCH, steps=20, batch_size=4, learning_rate=1e-3, checkpoint_every_s=0)\n"
+        "print(train(fast, CHOICE, choices(48), Path(sys.argv[1]), seed=0).tokens)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
+    root, folder = Path(__file__).parents[2], tmp_path / "two" / "model"
+    done = subprocess.run([*command, str(folder)], cwd=root, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [str(one.tokens)] * 2
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}
+    alone, shared = weights(tmp_path / "one" / "model"), weights(folder)
+    assert max(float((alone[name] - shared[name]).abs().max()) for name in alone) < 1e-3
