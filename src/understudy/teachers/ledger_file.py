@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ CREATE TABLE IF NOT EXISTS refusals (  -- requests that their teacher refused fo
 REPLY_COLUMNS = (
     "text, raw, packed, finish_reason, prompt_tokens, completion_tokens, usd, model, latency_s, attempts, recorded"
 )
-_INSERT = f"INSERT INTO replies VALUES ({','.join('?' * 16)}) ON CONFLICT (key) DO NOTHING"
+_ROW = f"({','.join('?' * 16)})"
+_AT_ONCE = 60  # rows in one statement: SQLite binds at least 999 values
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,12 @@ def commit(
     replies = [write.reply for write in writes]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.executemany(_INSERT, rows).rowcount != len(rows):
+        new = 0
+        for start in range(0, len(rows), _AT_ONCE):  # each statement fights for the interpreter's lock
+            some = rows[start : start + _AT_ONCE]
+            sql = f"INSERT INTO replies VALUES {','.join([_ROW] * len(some))} ON CONFLICT (key) DO NOTHING"
+            new += connection.execute(sql, list(chain.from_iterable(some))).rowcount
+        if new != len(rows):
             replies = [_stored(connection, row[0]) for row in rows]
         connection.executemany(
             "INSERT INTO failures VALUES (?,?,?,?,?,?)",
