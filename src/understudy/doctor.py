@@ -13,7 +13,7 @@ from understudy.students import identity, prepare
 from understudy.teachers import Ledger, check, ledger_path
 
 EXTRAS = {
-    "train": ("torch", "transformers", "scikit-learn", "safetensors"),
+    "train": ("torch", "transformers", "accelerate", "peft", "scikit-learn", "safetensors"),
     "hub": ("datasets",),
     "evaluate": ("rouge-score", "sacrebleu"),
 }

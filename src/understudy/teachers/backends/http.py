@@ -173,7 +173,10 @@ class Http:
         try:
             async with request.streamed_read_buffer_limit(0).build_streamed() as response:
                 size, length, parts = 0, int(response.get_header("content-length") or -1), []
-                while size != length and (part := await self._stalls.watch(response.body_reader.read_chunk())):
+                while size != length:
+                    part = await self._stalls.watch(response.body_reader.read_chunk())
+                    if part is None:
+                        break
                     parts.append(part)
                     size += len(part)
                     if size > _LARGEST:
