@@ -55,6 +55,18 @@ def test_an_arm_overrides_what_it_names_and_nothing_else(study: Path):
     assert gold.student.model_dump()["steps"] == 4
 
 
+def test_a_link_may_ask_a_teacher_of_its_own(study: Path):
+    own = "{model: palm, replies: [{path: palm.jsonl, match: {text: text}}]}"
+    checked, _ = load_study(study, [f"arms.two.chain=[answers, {{teacherlm: {{}}, teacher: {own}}}]"])
+    one, other = checked.plans()[-1].chain
+    assert one.teacher == checked.teacher
+    assert other.teacher is not None
+    assert other.teacher.model == "palm"
+    assert other.teacher.replies[0].path == str(study.parent / "palm.jsonl")
+    assert checked.plans()[0].chain[0].teacher is None  # gold asks nobody
+    assert [teacher.model for teacher in checked.plans()[-1].teachers] == [None, "palm"]
+
+
 def test_set_reaches_any_key_and_python_takes_the_same_words(study: Path):
     checked, written = load_study(study, ["student.steps=9", "arms.answers.chain=[{answers: {shots: 2}}]"])
     assert checked.plans()[1].student.model_dump()["steps"] == 9
@@ -75,8 +87,7 @@ def test_an_arms_override_keeps_what_it_does_not_name(study: Path):
     url = "http://me:pass@localhost:1/v1?key=k"
     live = f"teacher={{backend: openai, model: m, base_url: '{url}'}}"
     checked, written = load_study(study, [live, "arms.x={chain: [answers], teacher: {sampling: {temperature: 0}}}"])
-    teacher = checked.plans()[-1].teacher
-    assert teacher is not None
+    (teacher,) = checked.plans()[-1].teachers
     assert (teacher.base_url, teacher.sampling.temperature) == (url, 0)
     assert written["teacher"]["base_url"] == "http://***@localhost:1/v1"
 
@@ -118,6 +129,11 @@ WRONG = [
     ("equal=[usd]", "equal: usd: what the teacher of arm 'answers' costs is not known"),
     ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
     ("arms=5", "arms: a mapping of names to chains is expected, got 5"),
+    ("arms.x=[{gold: {}, teacher: {model: a}}]", "arms.x.chain: recipe 'gold' asks no teacher; take its teacher: out"),
+    ("arms.x=[{answers: {}, teacher: {modl: a}}]", "arms.x.chain.teacher.modl: unknown key. Did you mean 'model'?"),
+    ("arms.x=[{gold: {}, answers: {}}]", "arms.x.chain: a link is a recipe's name or {name: {settings}}"),
+    ("arms.x={chain: [gold], continues: y}", "arms.x.continues: no arm 'y' stands before it. Known: gold, answers"),
+    ("arms.x={chain: [gold], continues: gold}", "arms.x.continues: a classifier does not go on from another's student"),
     ("arms.x=[{answers: 5}]", "arms.x.chain.answers: Input should be a valid dictionary"),
     ("arms.x={chain: [gold], task: {labels: {a: red, b: green}}}", "arms are compared on one test split"),
     ("arms.x={chain: [gold], task: {fields: {input: words}}}", "arms.x.task.fields: the test rows are read with"),

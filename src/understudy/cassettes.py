@@ -142,7 +142,7 @@ def _chain(folder: Path, arm: str) -> list[str]:
 def _waiting(lessons: Sequence[Lessons]) -> Iterator[str]:
     for one in lessons:
         lacks = False
-        for (name, _), step in zip(one.arm.chain, one.steps[1:], strict=True):
+        for name, step in zip(one.arm.recipes, one.steps[1:], strict=True):
             if lacks and open_recipe(name).asks:
                 yield f"{one.arm.name}: {name}"
             lacks = lacks or NOT_IN_LEDGER in step.taken.dropped
@@ -150,14 +150,16 @@ def _waiting(lessons: Sequence[Lessons]) -> Iterator[str]:
 
 def _teachers(study: Study) -> list[tuple[str, str]]:
     """URL and name of the key's variable of every teacher."""
-    return [(arm.teacher.base_url or "", arm.teacher.api_key_env) for arm in study.plans() if arm.teacher]
+    return [(teacher.base_url or "", teacher.api_key_env) for arm in study.plans() for teacher in arm.teachers]
 
 
 def _teachers_kept(folder: Path) -> list[tuple[str, str]]:
     """The same of the study that a run folder keeps, as far as the variables in it are set here."""
     try:
         study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
-        parts = [part.get("teacher") or {} for part in (study, *study["arms"].values())]
+        arms = study["arms"].values()
+        links = [link for arm in arms for link in arm["chain"] if isinstance(link, dict)]
+        parts = [part.get("teacher") or {} for part in (study, *arms, *links)]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return []  # someone edited it; it is only a record
     found = []

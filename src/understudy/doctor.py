@@ -74,20 +74,20 @@ def _ledger() -> Check:
 
 def _study(study: str | Path, probe: bool) -> list[Check]:
     from understudy.sources import validate_source
+    from understudy.splits import SPLITS
     from understudy.study_file import load_study
 
     try:
         checked, _ = load_study(study)
         checks = [Check("study", True, f"{checked.name}: arms {', '.join(checked.arms)}", needed=True)]
-        for split in ("train", "unlabelled", "test"):
-            if source := getattr(checked.task, split):
-                task = checked.task.without_answers() if split == "unlabelled" else checked.task
-                validate_source(source, task, split)
-                checks.append(Check(f"task.{split}", True, source.path or source.hub, needed=True))
+        for split in SPLITS:
+            for source in checked.task.sources(split):
+                validate_source(source, checked.task, split)
+                checks.append(Check(f"task.{split}", True, source.place, needed=True))
     except UnderstudyError as error:
         return [Check("study", False, str(error), needed=True)]
     plans = checked.plans()
-    for teacher in {plan.teacher.canonical(): plan.teacher for plan in plans if plan.teacher}.values():
+    for teacher in {teacher.canonical(): teacher for plan in plans for teacher in plan.teachers}.values():
         checks += [Check(what, ok, found, needed=True) for what, ok, found in check(teacher, ask=probe)]
     for plan in plans:
         try:

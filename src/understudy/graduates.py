@@ -16,7 +16,7 @@ from understudy.lessons import Lessons
 from understudy.progress import Watch
 from understudy.records import Prediction, Target, digest
 from understudy.settings import Settings
-from understudy.students import Trained, load_model, train
+from understudy.students import Trained, identity, load_model, train
 from understudy.study import Study
 from understudy.teachers import Ledger
 from understudy.workspace import Rows, Workspace
@@ -43,6 +43,17 @@ class Graduate:
     lessons: Lessons
     trained: Mapping[int, Trained]
     answers: Mapping[int, Sequence[Target]]
+    truncated: int
+    """The test inputs of which a student has not read all, as they are longer than it reads; the most of any seed."""
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What is known of one student after the test."""
+
+    trained: Trained
+    answers: Sequence[Target]
+    truncated: int
 
 
 def train_all(
@@ -64,24 +75,34 @@ def train_all(
         fair = lessons if entry in ("steps", "tokens") else trim(workspace, lessons, entry, ledger)
         tokens: int | None = None  # under equal tokens, all get those that the first arm's steps come to
         for one in fair:
-            name = f"{one.arm.name}@{entry}" if len(study.equal) > 1 else one.arm.name
+            name = _name(study, one.arm.name, entry)
             folder = workspace.folder / "arms" / name
             chain = [{"step": step.taken.name, "key": step.folder.name} for step in one.steps]
             write_atomically(folder / "chain.json", orjson.dumps(chain, option=orjson.OPT_INDENT_2))
-            settings = one.arm.student
+            settings, base = one.arm.student, bases[one.arm.name]
             if entry == "tokens" and tokens is not None:
                 settings = settings.model_copy(update={"steps": None, "tokens": tokens})
-            pupils = [
-                Pupil(folder / f"seed-{seed}", f"{name}: seed {seed}", settings, one, seed) for seed in study.seeds
-            ]
-            results = {pupil.seed: _train(pupil, bases[one.arm.name], test, watch) for pupil in pupils}
-            tokens = tokens or results[study.seeds[0]][0].tokens
-            trained = {seed: result for seed, (result, _) in results.items()}
-            answers = {seed: outputs for seed, (_, outputs) in results.items()}
-            yield Graduate(name, entry, one, trained, answers)
+            results = {}
+            for seed in study.seeds:
+                if one.arm.continues:
+                    stage = folder.with_name(_name(study, one.arm.continues, entry)) / f"seed-{seed}" / "model"
+                    settings = settings.model_copy(update={"base": str(stage), "revision": None})
+                    base = identity(str(stage))
+                pupil = Pupil(folder / f"seed-{seed}", f"{name}: seed {seed}", settings, one, seed)
+                results[seed] = _train(pupil, base, test, watch)
+            tokens = tokens or results[study.seeds[0]].trained.tokens
+            trained = {seed: examined.trained for seed, examined in results.items()}
+            answers = {seed: examined.answers for seed, examined in results.items()}
+            truncated = max(examined.truncated for examined in results.values())
+            yield Graduate(name, entry, one, trained, answers, truncated)
 
 
-def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tuple[Trained, Sequence[Target]]:
+def _name(study: Study, arm: str, entry: str) -> str:
+    """What an arm is called under an entry of ``equal``."""
+    return f"{arm}@{entry}" if len(study.equal) > 1 else arm
+
+
+def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Examined:
     """One student: trained, examined on the test split, and kept. Read back where that was done before."""
     lessons, folder, (rows, test_digest) = pupil.lessons, pupil.folder, test
     task = lessons.arm.task
@@ -92,23 +113,31 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> tup
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
     done = _done(scores) if predictions.exists() else {}
     if done.get("key") == key:
-        trained, outputs = Trained(**done["student"]), _read_answers(predictions)
+        trained, outputs, truncated = Trained(**done["student"]), _read_answers(predictions), done["truncated"]
     else:
         _begin(folder, key)
         trained = train(
             pupil.settings, task, lessons.rows, folder / "model", seed=pupil.seed,
             progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
-            card={"Arm": pupil.name, "Chain": " > ".join(name for name, _ in lessons.arm.chain)},
+            card=_card(pupil),
         )  # fmt: skip
-        answers = list(load_model(folder / "model").predict(rows))
+        model = load_model(folder / "model")
+        answers = list(model.predict(rows))
+        truncated = model.truncated
         _write_answers(predictions, rows, answers)
         outputs = [answer.output for answer in answers]
     if done.get("key") != key or set(done["metrics"]) != set(task.metric_names):
         targets = [row.target for row in rows]
         metrics = {metric: score(metric, task, targets, outputs) for metric in task.metric_names}
-        content = {"key": key, "metrics": metrics, "student": asdict(trained)}
+        content = {"key": key, "metrics": metrics, "student": asdict(trained), "truncated": truncated}
         write_atomically(scores, orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    return trained, outputs
+    return _Examined(trained, outputs, truncated)
+
+
+def _card(pupil: Pupil) -> dict[str, str]:
+    arm = pupil.lessons.arm
+    base = {"Base": f"the student of arm {arm.continues}"} if arm.continues else {}
+    return {"Arm": pupil.name, "Chain": " > ".join(arm.recipes)} | base
 
 
 def _done(scores: Path) -> dict[str, Any]:
@@ -116,7 +145,7 @@ def _done(scores: Path) -> dict[str, Any]:
         done = orjson.loads(scores.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):  # broken is as good as absent
         return {}
-    return done if isinstance(done, dict) and done.keys() >= {"key", "student", "metrics"} else {}
+    return done if isinstance(done, dict) and done.keys() >= {"key", "student", "metrics", "truncated"} else {}
 
 
 def _begin(folder: Path, key: str) -> None:

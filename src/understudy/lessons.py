@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +20,10 @@ from understudy.errors import DataError, SettingsError, UnderstudyError, Workspa
 from understudy.progress import Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
-from understudy.records import Dropped, Example, Row, digest
-from understudy.settings import Settings
-from understudy.sources import Source, content_hash, labels_in, load, selection
-from understudy.study import Arm, Study, StudyTask
+from understudy.records import Dropped, Row, digest
+from understudy.sources import Source, content_hash, labels_in, load, read_as, selection
+from understudy.splits import SPLITS, Split, StudyTask
+from understudy.study import Arm, Link, Study
 from understudy.task import Task
 from understudy.teachers import (
     PASSING,
@@ -67,7 +68,7 @@ def with_labels(study: Study) -> Study:
         return study
     if task.train is None:
         raise SettingsError(f"task.labels: required for kind: {task.kind} where there is no task.train; list them")
-    labels = labels_in(task.train, task)
+    labels = sorted({label for source in task.sources("train") for label in labels_in(source, task)})
     if len(labels) < 2:
         raise SettingsError(f"task.labels: the train file holds {len(labels)} different answers; list all labels")
     return study.model_copy(update={"task": task.model_copy(update={"labels": {name: name for name in labels}})})
@@ -79,13 +80,13 @@ def limited(task: StudyTask, limit: int | None) -> StudyTask:
         return task
     if limit < 1:
         raise SettingsError(f"limit must be at least 1, got {limit!r}")
-    sources = {split: getattr(task, split) for split in ("train", "unlabelled", "test")}
+
+    def fewer(sources: Sequence[Source]) -> list[Source]:
+        return [source.model_copy(update={"limit": min(limit, source.limit or limit)}) for source in sources]
+
+    splits = {split: fewer(task.sources(split)) for split in SPLITS if task.sources(split)}
     return task.model_copy(
-        update={
-            split: source.model_copy(update={"limit": min(limit, source.limit or limit)})
-            for split, source in sources.items()
-            if source
-        }
+        update={split: sources[0] if len(sources) == 1 else tuple(sources) for split, sources in splits.items()}
     )
 
 
@@ -145,8 +146,8 @@ class Classroom:
     def prepare(self, arms: Sequence[Arm]) -> None:
         """Open every teacher and read every source, so that what is wrong is found before anyone is asked."""
         for arm in arms:
-            if arm.teacher and any(open_recipe(name).asks for name, _ in arm.chain):
-                self._open(arm.teacher)
+            for teacher in arm.teachers:
+                self._open(teacher)
         for arm in arms:
             self._sources(arm)
 
@@ -172,35 +173,35 @@ class Classroom:
     def _sources(self, arm: Arm) -> tuple[Rows, Rows]:
         task = arm.task
         return (
-            self._source(task.train, task, "train"),
-            self._source(task.unlabelled, task.without_answers(), "unlabelled"),
+            self._source(task, "train"),
+            self._source(task, "unlabelled"),
         )
 
     def _chain(self, arm: Arm) -> Lessons:
         train, unlabelled = self._sources(arm)
         steps = [train]
-        for name, settings in arm.chain:
-            steps.append(self._step(arm, name, settings, steps[-1], train, unlabelled))
-        reads = any("unlabelled" in open_recipe(name).needs for name, _ in arm.chain)
+        for link in arm.chain:
+            steps.append(self._step(arm, link, steps[-1], train, unlabelled))
+        reads = any("unlabelled" in open_recipe(name).needs for name in arm.recipes)
         return Lessons(arm, tuple(steps), unlabelled if reads else None)
 
-    def _source(self, source: Source | None, task: Task, split: str) -> Rows:
-        if source is None:
+    def _source(self, task: StudyTask, split: Split) -> Rows:
+        sources = task.sources(split)
+        if not sources:
             return self.workspace.step(digest("none", split), f"no {split} rows", lambda: iter(()))
-        key = digest(_source_key(source, task, split), self.test_digest)
-        answered = (
-            _answered(load(source, task, split), task, split) if task.fields.target else load(source, task, split)
-        )
-        rows = self._watched(screen(answered, self.test, split), f"read {split}")
-        read = self.workspace.step(key, split, lambda: rows)
-        if not len(read):
-            dropped = ", ".join(f"{count:,} {reason}" for reason, count in read.taken.dropped.items())
-            raise DataError(f"task.{split}: every row of {source.place} is dropped: {dropped}")
-        return read
+        key = digest(*(_source_key(source, task, split) for source in sources), self.test_digest)
+        read = chain.from_iterable(_readable(source, task, split) for source in sources)
+        rows = self._watched(screen(read, self.test, split), f"read {split}")
+        kept = self.workspace.step(key, split, lambda: rows)
+        if not len(kept):
+            places = ", ".join(source.place for source in sources)
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in kept.taken.dropped.items())
+            raise DataError(f"task.{split}: every row of {places} is dropped: {dropped}")
+        return kept
 
-    def _step(self, arm: Arm, name: str, settings: Settings, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
-        recipe = open_recipe(name)
-        teacher = self._open(arm.teacher).metered() if recipe.asks and arm.teacher else None
+    def _step(self, arm: Arm, link: Link, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
+        name, settings, recipe = link.recipe, link.settings, open_recipe(link.recipe)
+        teacher = self._open(link.teacher).metered() if link.teacher else None
         prompts = [(load_prompt(one) if isinstance(one, str) else one).text for one in recipe.prompts]
         task = arm.task
         key = digest(
@@ -278,16 +279,18 @@ class _Spending:
         os.close(self._handle)
 
 
-def _answered(rows: Iterable[Example], task: Task, split: str) -> Iterator[Row]:
-    for row in rows:
-        if row.target is None:
+def _readable(source: Source, task: Task, split: Split) -> Iterator[Row]:
+    """The rows of a source; without an answer, or with one that is no option, dropped where they should have one."""
+    has_answers = read_as(source, task, split).fields.target is not None
+    for row in load(source, task, split):
+        if has_answers and row.target is None:
             yield Dropped(row, split, "no_target", "the row has no answer")
-        elif task.kind == "choice" and row.target not in row.choices:
+        elif has_answers and row.choices and task.kind == "choice" and row.target not in row.choices:
             yield Dropped(row, split, "not_a_choice", f"{row.target!r} is none of {', '.join(map(repr, row.choices))}")
         else:
             yield row
 
 
 def _source_key(source: Source, task: Task, split: str) -> str:
-    labels = repr(sorted(task.label_of.items()))
-    return digest(split, content_hash(source), selection(source), task.kind, task.fields.canonical(), labels)
+    labels, fields = repr(sorted(task.label_of.items())), read_as(source, task, split).fields.canonical()
+    return digest(split, content_hash(source), selection(source), task.kind, fields, labels)

@@ -75,11 +75,11 @@ def rehearse(
         lessons = stack.enter_context(classroom).lessons(arms)
         steps: dict[str, Rehearsed] = {}
         for one in lessons:
-            for step in one.steps:
+            for link, step in zip(one.arm.chain, one.steps[1:], strict=True):
                 if rehearsal := step.manifest.get("rehearsal"):
                     key = digest(step.taken.name, repr(rehearsal))  # arms that ask the same share the step
                     arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
-                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, one.arm.teacher, prompts)
+                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, link.teacher, prompts)
         return list(steps.values())
 
 

@@ -45,7 +45,7 @@ def validate(model: type[S], values: Any, key: str = "") -> S:
 
 
 def _explain(model: type[BaseModel], problem: Any, key: str) -> str:
-    place = ".".join(str(part) for part in (key, *problem["loc"]) if part != "")
+    place = ".".join(str(part) for part in (key, *problem["loc"]) if not _is_tag(part) and part != "")
     if problem["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, problem["loc"][:-1]))
         return f"{place}: unknown key. {did_you_mean(str(problem['loc'][-1]), known)}"
@@ -57,9 +57,16 @@ def _explain(model: type[BaseModel], problem: Any, key: str) -> str:
     return f"{place}: {message} (got {_short(problem['input'])})"
 
 
+def _is_tag(part: int | str) -> bool:
+    """Whether a part of a location is the tag of a union, which nobody writes into a study."""
+    return str(part).startswith("<")
+
+
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        info = model.model_fields.get(str(part))
+        if isinstance(part, int) or _is_tag(part):
+            continue
+        info = model.model_fields.get(part)
         nested = _models_in(info.annotation) if info else []
         if not nested:
             return list(model.model_fields)

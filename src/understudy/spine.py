@@ -98,7 +98,7 @@ def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduat
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),
         command=command,
-        teachers=sorted({_who(one.lessons.arm.teacher) for one in graduates if one.lessons.arm.teacher}),
+        teachers=sorted({_who(teacher) for one in graduates for teacher in one.lessons.arm.teachers}),
         students=sorted({_student(one.lessons.arm.student) for one in graduates}),
         notes=[*study.notes, *_notes(graduates)],
     )
@@ -106,7 +106,10 @@ def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduat
 
 def _own_students(graduates: Sequence[Graduate], study: Study) -> str:
     own = [one.name for one in graduates if study.arms[one.lessons.arm.name].get("student")]
-    return f" (but {', '.join(own)}: a student of its own)" if own else ""
+    stages = [f"{one.name} after {one.lessons.arm.continues}" for one in graduates if one.lessons.arm.continues]
+    told = [f"but {', '.join(own)}: a student of its own"] if own else []
+    told += [f"in stages, each of its own steps: {', '.join(stages)}"] if stages else []
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _who(teacher: TeacherSettings) -> str:
@@ -122,7 +125,7 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
     lessons = graduate.lessons
     return ArmResult(
         name=graduate.name,
-        chain=[name for name, _ in lessons.arm.chain],
+        chain=lessons.arm.recipes,
         steps=[step.taken for step in lessons.steps],
         unlabelled=lessons.unlabelled.taken if lessons.unlabelled else None,
         teacher=_trimmed_use(lessons, ledger) if lessons.is_trimmed else _teacher_use(lessons),
@@ -131,7 +134,7 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
             for seed, one in graduate.trained.items()
         },
         predictions=graduate.answers,
-        gold_rows=len(lessons.rows if [name for name, _ in lessons.arm.chain] == ["gold"] else lessons.steps[0]),
+        gold_rows=len(lessons.rows if lessons.arm.recipes == ("gold",) else lessons.steps[0]),
         training_rows=len(lessons.rows),
         overrides=[part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)],
         equal=graduate.entry if len(study.equal) > 1 else "",
@@ -179,6 +182,8 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
         arms = ", ".join(one.name for one in graduates if writer in _usage(one.lessons).written)
         yield f"{arms}: replies written by {writer}, outside any endpoint: no token was counted and nothing was paid."
     for one in graduates:
+        if one.truncated:
+            yield f"{one.name}: {one.truncated:,} test inputs are longer than the student reads (student.max_length)."
         for step in one.lessons.steps:
             if passing := {r: n for r, n in step.taken.dropped.items() if r in PASSING}:
                 reasons = ", ".join(f"{count:,} {reason}" for reason, count in passing.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,24 +11,13 @@ from pydantic import Field, field_validator
 from understudy.errors import SettingsError
 from understudy.evaluation import check_metrics
 from understudy.recipes import open_recipe, recipe_settings
-from understudy.settings import Settings, validate
-from understudy.sources import Source
-from understudy.students import settings_model
-from understudy.task import Task
+from understudy.settings import Settings, did_you_mean, validate
+from understudy.sources import read_as
+from understudy.splits import StudyTask
+from understudy.students import CONTINUE, settings_model
 from understudy.teachers import TeacherSettings, with_price
 
 Equal = Literal["steps", "tokens", "words", "teacher_tokens", "usd"]
-
-
-class StudyTask(Task):
-    """A task with its splits."""
-
-    train: Source | None = None
-    """The gold rows: what the chains start from and prompts take their shots from."""
-    unlabelled: Source | None = None
-    """Rows that the teacher may answer; an answer that stands in them is never looked at."""
-    test: Source
-    """The locked test split."""
 
 
 class Limits(Settings):
@@ -56,7 +45,8 @@ class Study(Settings):
     student: dict[str, Any]
     """Who learns: ``kind`` and the settings of that kind."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
-    """Name -> chain of recipes, or chain with overrides of task, teacher or student."""
+    """Name -> chain of recipes, or chain with overrides of task, teacher or student, and with ``continues``, the name
+    of an earlier arm, where the student goes on from that arm's: training in stages."""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = Field(default=(0, 1, 2), min_length=1)
     """One student is trained for each seed, in every arm."""
     equal: tuple[Equal, ...] = Field(default=("steps",), min_length=1)
@@ -85,14 +75,35 @@ class Study(Settings):
 
 
 @dataclass(frozen=True)
+class Link:
+    """One recipe of a chain, and the teacher that it asks, if it asks one."""
+
+    recipe: str
+    settings: Settings
+    teacher: TeacherSettings | None
+
+
+@dataclass(frozen=True)
 class Arm:
     """One arm, resolved: everything that its lessons and its student depend on."""
 
     name: str
-    chain: tuple[tuple[str, Settings], ...]
+    chain: tuple[Link, ...]
     task: StudyTask
-    teacher: TeacherSettings | None
     student: Settings
+    continues: str | None = None
+    """The arm whose student, of the same seed, this one's starts as."""
+
+    @property
+    def teachers(self) -> tuple[TeacherSettings, ...]:
+        """The teachers that its recipes ask, each once."""
+        asked = {link.teacher.canonical(): link.teacher for link in self.chain if link.teacher}
+        return tuple(asked.values())
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The names of its recipes, in order."""
+        return tuple(link.recipe for link in self.chain)
 
 
 def check_study(study: Study) -> None:
@@ -101,7 +112,10 @@ def check_study(study: Study) -> None:
     Raises:
         SettingsError: an arm cannot work, a metric is unknown, or a cost that arms should share is not known.
     """
+    before: list[Arm] = []
     for arm in study.plans():
+        _check_stage(arm, before)
+        before.append(arm)
         if not arm.task.metric_names:
             raise SettingsError(f"task.kind: there is no metric for kind: {arm.task.kind} yet")
         check_metrics(arm.task.metric_names, arm.task.kind)
@@ -113,10 +127,30 @@ def check_study(study: Study) -> None:
                 )
 
 
+def _check_stage(arm: Arm, before: Sequence[Arm]) -> None:
+    """Refuse an arm that goes on from a student which will not be there, or which it cannot start as."""
+    if arm.continues is None:
+        return
+    known = {one.name: one for one in before}
+    where = f"arms.{arm.name}.continues"
+    if arm.continues not in known:
+        raise SettingsError(
+            f"{where}: no arm {arm.continues!r} stands before it. {did_you_mean(arm.continues, list(known))}"
+        )
+    kinds = [one.student.model_dump()["kind"] for one in (arm, known[arm.continues])]
+    if kinds[0] not in CONTINUE:
+        raise SettingsError(
+            f"{where}: a {kinds[0]} does not go on from another's student; it fits {', '.join(CONTINUE)}"
+        )
+    if kinds[0] != kinds[1]:
+        raise SettingsError(f"{where}: the student of arm {arm.continues!r} is a {kinds[1]}, this one a {kinds[0]}")
+
+
 def _cost_is_unknown(arm: Arm, entry: str) -> bool:
-    if arm.teacher is None or not any(open_recipe(name).asks for name, _ in arm.chain):
-        return False
-    return arm.teacher.backend == "recorded" or (entry == "usd" and with_price(arm.teacher).price is None)
+    return any(
+        teacher.backend == "recorded" or (entry == "usd" and with_price(teacher).price is None)
+        for teacher in arm.teachers
+    )
 
 
 def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
@@ -143,9 +177,9 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
         raise SettingsError("student.kind: this key is required, e.g. kind: classifier")
     resolved = Arm(
         name=name,
-        chain=tuple(_link(link, f"{where}.chain") for link in overrides.chain),
+        chain=tuple(_link(link, teacher, f"{where}.chain") for link in overrides.chain),
         task=task,
-        teacher=teacher,
+        continues=overrides.continues,
         student=validate(
             settings_model(student["kind"]), student, f"{where}.student" if overrides.student else "student"
         ),
@@ -156,36 +190,50 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
 
 class _ArmValues(Settings):
     chain: list[Any] = Field(min_length=1)
+    continues: str | None = None
     task: dict[str, Any] = {}
     teacher: dict[str, Any] = {}
     student: dict[str, Any] = {}
 
 
-def _link(link: Any, where: str) -> tuple[str, Settings]:
-    if isinstance(link, str):
-        return link, recipe_settings(link, {}, where)
-    if isinstance(link, Mapping) and len(link) == 1:
-        ((name, values),) = link.items()
-        return str(name), recipe_settings(str(name), values or {}, where)
-    raise SettingsError(f"{where}: a link is a recipe's name or {{name: {{settings}}}}, got {link!r}")
+def _link(link: Any, teacher: TeacherSettings | None, where: str) -> Link:
+    values = {link: {}} if isinstance(link, str) else dict(link) if isinstance(link, Mapping) else {}
+    own = values.pop("teacher", {})
+    if len(values) != 1:
+        raise SettingsError(
+            f"{where}: a link is a recipe's name or {{name: {{settings}}}}, and teacher: {{...}} beside the name where "
+            f"the arm's is not asked; got {link!r}"
+        )
+    ((name, settings),) = values.items()
+    name = str(name)
+    asks = open_recipe(name, where).asks
+    if own and not asks:
+        raise SettingsError(f"{where}: recipe {name!r} asks no teacher; take its teacher: out")
+    return Link(
+        recipe=name,
+        settings=recipe_settings(name, settings or {}, where),
+        teacher=_override(teacher, own, TeacherSettings, f"{where}.teacher") if asks else None,
+    )
 
 
 def _check_chain(arm: Arm, where: str) -> None:
     """Refuse a chain in which a recipe or the student would lack what it needs."""
     have = {"input"}
     if arm.task.train:
-        have |= {"train"} | {part for part in ("target", "rationale", "choices") if getattr(arm.task.fields, part)}
+        read = [read_as(source, arm.task).fields for source in arm.task.sources("train")]
+        parts = ("target", "rationale", "choices")
+        have |= {"train"} | {part for part in parts if all(getattr(fields, part) for fields in read)}
     if arm.task.unlabelled:
         have.add("unlabelled")
-    for name, settings in arm.chain:
-        recipe = open_recipe(name)
+    for link in arm.chain:
+        name, recipe = link.recipe, open_recipe(link.recipe)
         for need in sorted(recipe.needs - have):
             raise SettingsError(f"{where}.chain: recipe {name!r} needs {need!r}; {_ways_out(need)}")
-        if recipe.asks and arm.teacher is None:
+        if recipe.asks and link.teacher is None:
             raise SettingsError(
                 f"{where}.chain: recipe {name!r} asks a teacher, and the study names none; add teacher:"
             )
-        have |= recipe.gives(settings)
+        have |= recipe.gives(link.settings)
     if "target" not in have:
         raise SettingsError(f"{where}.chain: no row would have an answer to learn from; {_ways_out('target')}")
 

@@ -112,18 +112,22 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
             return anchor(given)
         return {k: anchor(v) if k == "path" else model(v) if k == "hub" else v for k, v in given.items()}
 
-    def replies(files: Any) -> Any:
-        return [*map(source, files)] if isinstance(files, list) else source(files)
+    def one_or_many(given: Any) -> Any:
+        return [*map(source, given)] if isinstance(given, list) else source(given)
 
     def model(name: Any) -> Any:
         return local(name) if isinstance(name, str) and name.startswith(".") else name
 
     for part in (study, *(arm for arm in (study.get("arms") or {}).values() if isinstance(arm, dict))):
         for split in ("train", "unlabelled", "test"):
-            within(part.get("task"), split, source)
-        within(part.get("teacher"), "replies", replies)
+            within(part.get("task"), split, one_or_many)
+        within(part.get("teacher"), "replies", one_or_many)
         within(part.get("teacher"), "model", model)
         within(part.get("student"), "base", model)
+        for link in part.get("chain") or ():
+            teacher = link.get("teacher") if isinstance(link, dict) else None
+            within(teacher, "replies", one_or_many)
+            within(teacher, "model", model)
     return study
 
 

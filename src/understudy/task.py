@@ -45,6 +45,8 @@ class Fields(Settings):
     or its index from 0; null tries all three and refuses a row where they differ. An example has the text."""
     rationale: str | None = None
     """Column or template of the reasoning that comes with the answer."""
+    subject: str | None = None
+    """Column or template of the question's subject, for students that are language models: they read it first."""
 
     @field_validator("*")
     @classmethod
@@ -56,7 +58,7 @@ class Fields(Settings):
 
     def columns(self) -> set[str]:
         """The columns that must be there."""
-        parts = [self.input, self.choices, self.rationale]
+        parts = [self.input, self.choices, self.rationale, self.subject]
         parts += [self.target] if isinstance(self.target, str) else list(self.target or ())
         return {name for part in parts if part for name in (variables_of(part) if is_template(part) else {part})}
 
@@ -139,15 +141,24 @@ class Task(Settings):
             is_lost = named is None and target in options.texts  # a number beyond the last option, that reads like one
             target = f"{target} (no option's number)" if is_lost else named or target
         rationale = _value(row, self.fields.rationale, "rationale") if self.fields.rationale else None
+        subject = as_text(_value(row, self.fields.subject, "subject")).strip() if self.fields.subject else ""
         return Example(
             id=id,
             input=as_text(_value(row, self.fields.input, "input")),
             target=target,
             choices=options.texts if options else (),
             rationale=None if rationale is None else as_text(rationale),
+            notes={"subject": subject} if subject else {},
             fields=dict(row),
             origin=origin,
         )
+
+    def read_by(self, changes: Fields | None) -> Self:
+        """The task for rows in which ``changes`` says where some of an example's parts stand."""
+        if changes is None:
+            return self
+        fields = self.fields.model_copy(update=changes.model_dump(exclude_unset=True))
+        return self.model_copy(update={"fields": fields})
 
     def without_answers(self) -> Self:
         """The task for rows whose answer, if they have one, must not be seen."""

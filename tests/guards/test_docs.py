@@ -16,6 +16,8 @@ from toys import Toy
 import understudy
 from understudy.recipes import Given, describe
 from understudy.settings import Settings
+from understudy.students import KINDS
+from understudy.students.settings import CausalScratch, Lora
 from understudy.study_file import load_study
 from understudy.teachers import Ledger, Price, RecordedFile, Sampling, TeacherSettings, open_teacher
 
@@ -106,6 +108,14 @@ def test_every_setting_of_a_teacher_stands_on_its_page():
             row = f"| `{prefix}{name}` | {shown_default(field)} |"
             assert row.replace("|  |", "| |") in page
     assert all(f"`{name}`" in page for name in RecordedFile.model_fields)
+
+
+def test_every_setting_of_a_student_stands_on_its_page():
+    page = (ROOT / "docs" / "students.md").read_text(encoding="utf-8")
+    students = [("", model) for model in KINDS.values()]
+    for prefix, model in [*students, ("base.", CausalScratch), ("lora.", Lora)]:
+        for name, field in model.model_fields.items():
+            assert name == "kind" or f"| `{prefix}{name}` | {shown_default(field)} |" in page
 
 
 def shown_default(field: Any) -> str:

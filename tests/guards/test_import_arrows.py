@@ -12,7 +12,7 @@ STEPS = [
     {"records", "settings", "templates", "progress", "choices"},
     {"prompts", "task"},
     {"sources", "workspace"},
-    {"teachers"},
+    {"teachers", "splits"},
     {"curate", "evaluation"},
     {"students"},
     {"recipes"},

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from understudy.prompts.conclusions import conclusion, ends_in
+from understudy.errors import ParseError
+from understudy.prompts.conclusions import conclusion, ends_in, option_in
 
 PLACES = ["bank", "train", "train station", "the moon", "bank"]
 DATA = Path(os.environ.get("UNDERSTUDY_DATA", "/nowhere")) / "teacher_cqa_palm540b" / "train.jsonl.gz"
@@ -88,3 +89,20 @@ def test_a_quarter_of_palms_rationales_argue_for_another_answer():
     theirs = [row["llm_label"] == row["answer"] for row in rows]
     assert 0.73 < sum(ours) / len(rows) < 0.76
     assert sum(a == b for a, b in zip(ours, theirs, strict=True)) / len(rows) > 0.985
+
+
+@pytest.mark.parametrize(
+    "reply", ["B", "(b)", "B.", "bridge", " The Bridge.", "(B) bridge", "The answer is (B).", "B) bridge"]
+)
+def test_an_option_is_read_by_letter_or_words(reply: str):
+    assert option_in(reply, ["bank", "bridge", "blue bridge"]) == "bridge"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [("D", "not_a_choice"), ("sea", "not_a_choice"), ("", "not_a_choice"), ("(A) bridge", "ambiguous_choice")],
+)
+def test_a_reply_that_names_no_one_option_is_refused(reply: str, reason: str):
+    with pytest.raises(ParseError) as error:
+        option_in(reply, ["bank", "bridge", "blue bridge"])
+    assert error.value.reason == reason

@@ -91,6 +91,40 @@ def test_direct_writes_input_and_answer_where_there_are_no_labels(teacher: Teach
     assert '{"input":"xy","target":"yx"}' in server.bodies[0]["messages"][0]["content"]
 
 
+CHOICE = Task.model_validate({"instruction": "Pick.", "kind": "choice", "fields": {"choices": "options"}})
+WHERE = Example(id="w", input="Where is row 1?", choices=("bank", "bridge"), target="bank")
+
+
+def test_answers_shows_the_options_and_reads_letter_or_words(teacher: Teacher, server: ChatServer):
+    server.answer = lambda messages: "(B)" if messages[-1]["content"].count("row 2") else "The sea."
+    asked = [WHERE.replace(id="2", input="Where is row 2?", target=None), WHERE.replace(id="3", input="And 3?")]
+    recipe = open_recipe("answers")
+    rows = list(recipe.make([], Given(CHOICE, teacher, [WHERE], asked), recipe_settings("answers", {"shots": 1}, "")))
+    assert isinstance(rows[0], Example)
+    assert rows[0].target == "bridge"
+    assert isinstance(rows[1], Dropped)
+    assert rows[1].reason == "not_a_choice"
+    prompt = server.bodies[0]["messages"][0]["content"]
+    assert "Input: Where is row 1?\n(A) bank\n(B) bridge\nAnswer: bank\n" in prompt
+    assert "Input: Where is row 2?\n(A) bank\n(B) bridge\n\nReply with one option" in prompt
+
+
+def test_direct_writes_options_for_a_choice_task(teacher: Teacher, server: ChatServer):
+    good = {"input": "Which?", "choices": ["a", "b"], "target": "b"}
+    server.answer = json.dumps(
+        [good, good | {"target": "c"}, good | {"choices": ["b", "b"]}, {"input": "x", "target": "y"}]
+    )
+    recipe = open_recipe("direct")
+    rows = list(
+        recipe.make([], Given(CHOICE, teacher, [WHERE], []), recipe_settings("direct", {"rows": 4, "batch": 4}, ""))
+    )
+    assert [row.reason if isinstance(row, Dropped) else row.choices for row in rows] == [("a", "b"), *["not_a_row"] * 3]
+    assert (
+        '{"input":"Where is row 1?","choices":["bank","bridge"],"target":"bank"}'
+        in server.bodies[0]["messages"][0]["content"]
+    )
+
+
 def test_shots_are_taken_from_each_label_in_turn():
     rows = [
         *(Example(id=f"a{i}", input="x", target="red") for i in range(50)),

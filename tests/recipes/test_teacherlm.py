@@ -100,6 +100,34 @@ def test_any_of_them_in_any_order(teacher: Teacher, server: ChatServer, names: t
     assert server.requests == 5 * len(names)
 
 
+def test_specialists_add_their_explanations_one_after_the_other(teacher: Teacher):
+    first = kept(made(teacher, explanations=["mistakes"]))
+    (row, *_) = kept(made(teacher, first, explanations=["rationale"]))
+    assert row.notes["explanations"] == "mistakes of 0: it is (B) bridge.\n\nrationale of 0: it is (B) bridge."
+    assert len(set(row.replies)) == 2
+    assert row.notes["mistakes"] == "mistakes of 0: it is (B) bridge."
+
+
+def test_a_teacherlm_to_be_learns_the_triggers(teacher: Teacher):
+    (row, *_) = kept(made(teacher, explanations=["rationale", "mistakes"], triggers=True))
+    assert row.notes["explanations"] == (
+        "Let's think step by step. rationale of 0: it is (B) bridge.\n\n"
+        "The common mistakes are: mistakes of 0: it is (B) bridge."
+    )
+    assert row.notes["mistakes"] == "mistakes of 0: it is (B) bridge."
+
+
+def test_all_stages_of_a_teacherlm_at_once(teacher: Teacher):
+    rows = kept(made(teacher, ROWS[:2], mixed=True))
+    assert [row.id for row in rows[:5]] == [
+        f"r0+teacherlm.{part}" for part in ("answer", "all", "fundamentals", "rationale", "mistakes")
+    ]
+    assert {row.parents for row in rows[5:]} == {("r1",)}
+    words = [[part.split()[0] for part in row.notes.get("explanations", "").split("\n\n") if part] for row in rows[:5]]
+    every = ["fundamentals", "rationale", "mistakes"]
+    assert words == [[], every, *([name] for name in every)]
+
+
 def test_another_order_asks_for_nothing_new(teacher: Teacher, server: ChatServer):
     made(teacher)
     made(teacher, explanations=["mistakes", "rationale"])
@@ -150,7 +178,7 @@ def test_the_filter_drops_what_argues_for_another_answer_and_shows_it(teacher: T
     assert len(kept(made(teacher))) == 5
     dropped = made(teacher, filter="agrees")[1]
     assert isinstance(dropped, Dropped)
-    assert (dropped.reason, dropped.example.id) == ("rationale_disagrees", "r1+teacherlm")
+    assert (dropped.reason, dropped.example.id) == ("rationale_disagrees", "r1")
     assert dropped.detail == "the answer is 'bridge', the rationale ends: 'So the answer is (A).'"
     assert dropped.example.rationale == "So the answer is (A)."
 

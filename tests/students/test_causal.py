@@ -21,7 +21,7 @@ from understudy.errors import DataError, SettingsError
 from understudy.records import Example
 from understudy.settings import validate
 from understudy.students import Trained, load_model, prepare, settings_model, train
-from understudy.students.language import open_base, rows_of
+from understudy.students.causal import open_base, rows_of
 from understudy.students.packing import IGNORED
 from understudy.students.settings import CausalSettings
 from understudy.task import Fields, Task
@@ -140,14 +140,16 @@ def test_of_a_long_row_the_last_tokens_are_kept_and_it_is_counted(base: str, tmp
     assert cut == 3
     trained = train(plain, LABELS, long, tmp_path / "model", seed=0)
     assert trained.details["truncated"] == 3
-    assert len(list(load_model(tmp_path / "model").predict(long))) == 3
+    model = load_model(tmp_path / "model")
+    assert len(list(model.predict([*long, "owl"]))) == 4
+    assert model.truncated == 4  # the lead to the answer counts too
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_answers(family: str, tmp_path: Path) -> None:
     origin = write_causal(family, tmp_path / "base")
     trained = train(settings(origin, steps=3), CHOICE, choices(20), tmp_path / "model", seed=0)
-    packs = "grouped by length: the base takes no block mask" if family == "bloom" else "packed"
+    packs = "grouped by length: the base does not keep packed rows apart" if family == "bloom" else "packed"
     assert trained.details["layout"] == packs
     model = load_model(tmp_path / "model")
     asked = [*choices(5), "What is it?"]

@@ -25,7 +25,7 @@ from transformers import (
 
 from understudy.errors import DataError
 from understudy.students import choices
-from understudy.students.choices import Row, rank, rank_seq2seq
+from understudy.students.choices import LedRow, Row, rank, rank_seq2seq
 
 VOCABULARY, PAD, POSITIONS = 60, 0, 48
 SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2}
@@ -87,13 +87,19 @@ def one_pass_an_option(network: Any, rows: Sequence[Row]) -> list[list[float]]:
         return [[score(prompt, option) for option in options] for prompt, options in rows]
 
 
-def one_decoding_an_option(network: Any, rows: Sequence[Row]) -> list[list[float]]:
-    def score(prompt: Sequence[int], option: Sequence[int]) -> float:
-        out = network(input_ids=torch.tensor([list(prompt)]), labels=torch.tensor([list(option)]))
-        return -out.loss.item() * len(option)
+def led_rows(count: int) -> list[LedRow]:
+    """Rows whose options follow on nothing, on one token or on two; half of them have options of one token."""
+    rows = some_rows(count // 2) + some_rows(count // 2, longest_option=1)
+    return [(prompt, options, [7, 8][: i % 3]) for i, (prompt, options) in enumerate(rows)]
+
+
+def one_decoding_an_option(network: Any, rows: Sequence[LedRow]) -> list[list[float]]:
+    def score(prompt: Sequence[int], option: Sequence[int], lead: Sequence[int]) -> float:
+        unlearnt = network(input_ids=torch.tensor([list(prompt)]), labels=torch.tensor([[*lead, *option]])).logits[0]
+        return unlearnt[len(lead) :].log_softmax(-1)[range(len(option)), list(option)].sum().item()
 
     with torch.inference_mode():
-        return [[score(prompt, option) for option in options] for prompt, options in rows]
+        return [[score(prompt, option, lead) for option in options] for prompt, options, lead in rows]
 
 
 def best(scores: Sequence[float]) -> int:
@@ -112,15 +118,15 @@ def test_a_causal_student_ranks_as_one_option_a_forward_pass(family: str, batch_
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_a_seq2seq_student_ranks_as_one_option_a_decoding(family: str, tmp_path: Path):
     network = saved(AutoModelForSeq2SeqLM, SEQ2SEQ[family], tmp_path)
-    rows = some_rows(40)
+    rows = led_rows(40)
     for batch_tokens in (1, 200, 4096):
         ranked = list(rank_seq2seq(network, rows, pad_id=PAD, batch_tokens=batch_tokens))
         agree(ranked, one_decoding_an_option(network, rows), rows)
 
 
-def agree(ranked: list[list[choices.Ranked]], expected: list[list[float]], rows: Sequence[Row]) -> None:
+def agree(ranked: list[list[choices.Ranked]], expected: list[list[float]], rows: Sequence[Row | LedRow]) -> None:
     assert len(ranked) == len(rows)
-    for scores, totals, (_, options) in zip(ranked, expected, rows, strict=True):
+    for scores, totals, (_, options, *_) in zip(ranked, expected, rows, strict=True):
         lengths = [len(option) for option in options]
         assert [score.tokens for score in scores] == lengths
         assert [score.total for score in scores] == pytest.approx(totals, abs=1e-4)
@@ -138,6 +144,19 @@ def test_letters_need_nothing_but_the_prompt(llama: Any):
     hook.remove()
     assert len(passes) == 1
     agree(ranked, one_pass_an_option(llama, rows), rows)
+
+
+def test_letters_of_a_seq2seq_student_are_read_off_one_decoding(tmp_path: Path):
+    network = saved(AutoModelForSeq2SeqLM, SEQ2SEQ["bart"], tmp_path)
+    rows: list[LedRow] = [(prompt, [[10], [11], [12], [13], [14]], [5, 6]) for prompt, _ in some_rows(50)]
+    decoded = []
+    hook = network.register_forward_pre_hook(
+        lambda _, __, given: decoded.append(given["decoder_input_ids"]), with_kwargs=True
+    )
+    ranked = list(rank_seq2seq(network, rows, pad_id=PAD, batch_tokens=10**6))
+    hook.remove()
+    assert [ids.shape for ids in decoded] == [(50, 3)]
+    agree(ranked, one_decoding_an_option(network, rows), rows)
 
 
 def test_equal_options_tie_to_the_last_bit_so_that_the_first_is_chosen(llama: Any):
@@ -182,7 +201,7 @@ def test_the_last_position_can_be_used(llama: Any):
 
 def test_a_seq2seq_student_has_its_positions_twice(tmp_path: Path):
     network = saved(AutoModelForSeq2SeqLM, SEQ2SEQ["bart"], tmp_path)
-    assert list(rank_seq2seq(network, [([3] * POSITIONS, [[4] * POSITIONS])], pad_id=PAD))
-    for row in (([3] * 49, [[4]]), ([3], [[4], [4] * 49])):
+    assert list(rank_seq2seq(network, [([3] * POSITIONS, [[4] * POSITIONS], [])], pad_id=PAD))
+    for row in (([3] * 49, [[4]], []), ([3], [[4], [4] * 49], []), ([3], [[4], [4] * 45], [5] * 4)):
         with pytest.raises(DataError, match="take 49 positions and the model has 48"):
             list(rank_seq2seq(network, [row], pad_id=PAD))

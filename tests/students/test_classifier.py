@@ -109,7 +109,9 @@ def test_a_student_learns_and_transformers_opens_it(base: str, tmp_path: Path) -
     test = rows(40, seed=1)
     assert accuracy(folder, test) > 0.7
     texts = [row.input for row in test]
-    predictions = list(load_model(folder).predict(texts))
+    model = load_model(folder)
+    predictions = list(model.predict([*texts, "word " * 1000]))[:-1]
+    assert model.truncated == 1
     assert all(set(p.scores) == set(WORDS) and abs(sum(p.scores.values()) - 1) < 1e-5 for p in predictions)
     network = AutoModelForSequenceClassification.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -20,15 +20,27 @@ WHY = {"explanations": "Air scatters blue light.\n\nSo the sky is blue.", "funda
 def test_a_choice_row() -> None:
     assert prompt_of(SKY) == "Q: What colour is the sky? (A) green (B) blue\nA:"
     assert answer_of(SKY, CHOICE) == " The answer is (B)."
-    assert answer_parts(SKY, CHOICE) == (" The answer is (", "B", ").")
+    assert answer_parts(SKY, CHOICE, "letter") == (" The answer is (", "B", ").")
+    assert answer_parts(SKY, CHOICE, "text") == (" The answer is", " blue", ".")
     assert explanations_of(SKY) == ""
-    assert "".join(text_of(SKY, CHOICE)) == "Q: What colour is the sky? (A) green (B) blue\nA: The answer is (B)."
+    assert (
+        "".join(text_of(SKY, CHOICE, "letter"))
+        == "Q: What colour is the sky? (A) green (B) blue\nA: The answer is (B)."
+    )
+
+
+def test_a_subject_comes_before_the_question() -> None:
+    row = SKY.replace(notes={"subject": "optics"})
+    assert prompt_of(row) == (
+        "The following are multiple choice questions (with answers) about optics.\n\n"
+        "Q: What colour is the sky? (A) green (B) blue\nA:"
+    )
 
 
 def test_explanations_come_after_the_answer() -> None:
     explained = SKY.replace(notes=WHY)
     assert explanations_of(explained) == WHY["explanations"]
-    assert "".join(text_of(explained, CHOICE)) == (
+    assert "".join(text_of(explained, CHOICE, "letter")) == (
         "Q: What colour is the sky? (A) green (B) blue\nA: The answer is (B).\n"
         "Air scatters blue light.\n\nSo the sky is blue."
     )

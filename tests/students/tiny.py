@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FAMILIES = ("llama", "opt", "gpt_neox", "gpt2", "bloom")
+ENCODER_DECODERS = ("t5", "bart")
 END = "<|end|>"
 
 
@@ -34,4 +35,46 @@ def write_causal(family: str, folder: Path, positions: int = 256, wide: float = 
     torch.manual_seed(0)
     config = AutoConfig.for_model(family, **shared, **special, **own, initializer_range=wide, init_std=wide)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def write_seq2seq(family: str, folder: Path, positions: int = 256, dropout: float = 0.0) -> str:
+    """An encoder-decoder of two layers a half, with a tokenizer of characters of the family's own class.
+
+    T5's puts a stop token behind a text and knows no line breaks; BART's puts a token before it too, and its model is
+    published with settings of another task: beams, a least length, and no three tokens twice.
+    """
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import (
+        AutoConfig,
+        AutoModelForSeq2SeqLM,
+        BartTokenizer,
+        GenerationConfig,
+        T5Tokenizer,
+    )
+
+    if family == "t5":
+        special = {"<pad>": 0.0, "</s>": 0.0, "<unk>": 0.0}
+        plain = ["▁", *map(chr, range(33, 127))]
+        pieces = special | dict.fromkeys(plain, -4.0) | dict.fromkeys(["▁The", "▁answer", "▁is", "▁("], -5.0)
+        tokenizer = T5Tokenizer(vocab=list(pieces.items()), extra_ids=0)
+        own = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": dropout}
+        asked = {}
+    else:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet]
+        tokenizer = BartTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[])
+        own = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+               "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "dropout": dropout,
+               "max_position_embeddings": positions, "bos_token_id": 0, "init_std": 0.1}  # fmt: skip
+        asked = {"num_beams": 4, "min_length": 30, "no_repeat_ngram_size": 3, "early_stopping": True,
+                 "forced_bos_token_id": 0, "bos_token_id": 0}  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ids["decoder_start_token_id"] = ids["pad_token_id"] if family == "t5" else ids["eos_token_id"]
+    torch.manual_seed(0)
+    network = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(family, vocab_size=len(tokenizer), **ids, **own))
+    network.generation_config = GenerationConfig(**ids, **asked)
+    network.save_pretrained(folder)
     return str(folder)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from understudy.choices import LETTERS
+from understudy.errors import ParseError
+from understudy.prompts.loose_json import short
 from understudy.records import normalise
 
 _ANSWER_IS = re.compile(r"\banswer\b[*_ ]*(?:(?:choice|option)[*_ ]*)?(?:\bis\b|[:=])[*_:\s]*", re.IGNORECASE)
@@ -18,6 +20,20 @@ _ARTICLE = re.compile(r"^(?:the|an?) ")
 def conclusion(text: str) -> str:
     """The sentence in which a text says its answer: what follows the last "answer is" or "answer:", else the last."""
     return _SENTENCE_END.split(_said(text).strip())[0]
+
+
+def option_in(text: str, options: Sequence[str]) -> str:
+    """The one option that a reply names, by its letter, its words or both.
+
+    Raises:
+        ParseError: ``not_a_choice`` where it names none, ``ambiguous_choice`` where it names several.
+    """
+    named = _named(text, options, lettered=True)
+    found = [option for option in options if _plain(option) in named]
+    if len(found) != 1 or len(named) > 1:
+        reason = "ambiguous_choice" if named and found else "not_a_choice"
+        raise ParseError(reason, f"{short(text)} names {len(named) or 'none'} of the {len(options)} options")
+    return found[0]
 
 
 def ends_in(text: str, answer: str | Sequence[str], options: Sequence[str] = (), *, lettered: bool = False) -> bool:

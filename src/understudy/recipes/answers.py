@@ -12,6 +12,7 @@ from pydantic import Field
 
 from understudy.errors import ParseError
 from understudy.prompts import load_prompt
+from understudy.prompts.conclusions import option_in
 from understudy.prompts.replies import read_label, read_labels, split_answer
 from understudy.recipes import Given, Recipe, draw_shots
 from understudy.records import Example, Row, Target
@@ -47,13 +48,15 @@ def reader(task: Task, settings: Answers) -> Callable[[Example, str], Example]:
 
     def read(example: Example, reply: str) -> Example:
         rationale, answer = split_answer(reply) if settings.reasoning else (None, reply.strip())
-        return example.child("answers", target=target(answer), rationale=rationale)
+        return example.child("answers", target=target(example, answer), rationale=rationale)
 
-    def target(answer: str) -> Target:
+    def target(example: Example, answer: str) -> Target:
         if task.kind == "multilabel":
             return read_labels(answer, task.label_names)
         if task.label_names:
             return read_label(answer, task.label_names)
+        if example.choices:
+            return option_in(answer, example.choices)
         if not answer:
             raise ParseError("empty_reply", "the teacher wrote nothing")
         return answer

@@ -14,7 +14,7 @@ from pydantic import Field
 from understudy.prompts import load_prompt
 from understudy.prompts.replies import read_json_list
 from understudy.recipes import Given, Recipe, shots_by_label
-from understudy.records import Dropped, Example, Row, Target, digest
+from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
 from understudy.task import Task
 from understudy.teachers import ask
@@ -41,6 +41,7 @@ def direct(examples: Iterable[Example], given: Given, settings: Direct) -> Itera
         labels=given.task.label_names,
         shots=shots,
         count=settings.batch,
+        choice=given.task.kind == "choice",
     )
     wanted = [
         Example(id=f"direct/{label or 'any'}", input="", target=label, fields={"label": label}) for label in labels
@@ -57,18 +58,25 @@ def reader(task: Task, shots: Mapping[str | None, Sequence[Example]]) -> Callabl
         parents = tuple(shot.id for shot in shown)
         for item in read_json_list(reply):
             made = wanted.replace(id=f"direct/{digest(str(wanted.target), repr(item), size=6)}", parents=parents)
-            pair = row(wanted, item)
-            if pair is None:
+            parts = row(wanted, item)
+            if parts is None:
                 yield Dropped(made, "direct", "not_a_row", f"{item!r} is not of the form that was asked for")
             else:
-                yield made.replace(input=pair[0], target=pair[1])
+                yield made.replace(**parts)
 
-    def row(wanted: Example, item: Any) -> tuple[str, Target] | None:
+    def row(wanted: Example, item: Any) -> dict[str, Any] | None:
         if wanted.target is not None and isinstance(item, str) and item.strip():
-            return item.strip(), (str(wanted.target),) if task.kind == "multilabel" else wanted.target
+            target = (str(wanted.target),) if task.kind == "multilabel" else wanted.target
+            return {"input": item.strip(), "target": target}
         if wanted.target is None and isinstance(item, dict) and item.get("input") and item.get("target"):
-            return str(item["input"]), str(item["target"])
+            made = {"input": str(item["input"]), "target": str(item["target"])}
+            return with_choices(made, item.get("choices")) if task.kind == "choice" else made
         return None
+
+    def with_choices(made: dict[str, Any], choices: Any) -> dict[str, Any] | None:
+        is_list = isinstance(choices, list) and len({*map(str, choices)}) == len(choices)
+        options = tuple(map(str, choices)) if is_list else ()
+        return made | {"choices": options} if made["target"] in options else None
 
     return read
 

@@ -6,13 +6,14 @@ phrases the teacher goes on with the fundamentals of the question, a chain of th
 filtered. Students learn question, answer, and the explanations after it, so that answering costs nothing more.
 
 A row becomes a row with the same answer, the chain of thought as ``rationale``, ``fundamentals`` and ``mistakes`` as
-notes, and all of them in order as the note ``explanations``. A row whose explanation fails is dropped with the reason
-of that; so is one without an answer (``no_target``), and one whose answer cannot be written out (``not_solved``).
+notes, and all of them in order as the note ``explanations``, after what an earlier link of the chain put there: so each
+may come from a specialist of its own. A row whose explanation fails is dropped with the reason of that; so is one
+without an answer (``no_target``), and one whose answer cannot be written out (``not_solved``).
 
 Departs from the paper: any teacher can explain, so the trigger comes after a request in words, which ``bare`` leaves
 out for a model that goes on with text, as the paper's own does; one that chats may repeat the trigger, which is taken
-off. The paper has a specialist for each explanation; here one teacher writes all that an arm has. Temperature is the
-teacher's setting (the paper's: 1). ``filter: agrees`` is not in the paper.
+off. One teacher writes all explanations unless the chain names several. Temperature is the teacher's setting (the
+paper's: 1). ``filter: agrees`` is not in the paper.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class TeacherLM(Settings):
     """agrees drops rows whose rationale does not end in their answer."""
     bare: bool = False
     """Send only the solved row and the trigger, for a teacher that goes on with text, such as a TeacherLM."""
+    triggers: bool = False
+    """Write each explanation after its trigger: lessons for a student that is to become a TeacherLM itself."""
+    mixed: bool = False
+    """Make several rows of each: as it was, with all explanations, and with each alone: all stages of a TeacherLM's
+    training at once."""
 
     @field_validator("explanations")
     @classmethod
@@ -83,11 +89,11 @@ def teacherlm(examples: Iterable[Example], given: Given, settings: TeacherLM) ->
     replies = ask(given.teacher, questions, trigger(given.task, settings), read, step=STEP)
     for row in rows:
         if isinstance(row, Example):
-            row = joined(row, list(islice(replies, len(names))), in_order(row, settings, given.seed))
+            row = explained(row, list(islice(replies, len(names))))
             if settings.filter == "agrees" and isinstance(row, Example) and not agrees(row, given.task):
                 detail = f"the answer is {row.target!r}, the rationale ends: {(row.rationale or '')[-200:]!r}"
                 row = Dropped(row, STEP, "rationale_disagrees", detail)
-        yield row
+        yield from [row] if isinstance(row, Dropped) else lessons(row, settings, given.seed)
 
 
 def fit(example: Example, task: Task) -> Row:
@@ -129,10 +135,10 @@ def read(question: Example, reply: str) -> Example:
     return question.replace(notes={name: text})
 
 
-def joined(example: Example, answered: Sequence[Row], order: Sequence[Explanation]) -> Row:
-    """The row with all of its explanations, or dropped for the first that failed."""
+def explained(example: Example, answered: Sequence[Row]) -> Row:
+    """The row with all of its explanations as notes, or dropped for the first that failed."""
     held = [row.example if isinstance(row, Dropped) else row for row in answered]
-    replies = tuple(dict.fromkeys(key for row in held for key in row.replies))
+    replies = tuple(dict.fromkeys((*example.replies, *(key for row in held for key in row.replies))))
     for row in answered:
         if isinstance(row, Dropped):
             name = row.example.fields[ASKED_FOR]
@@ -140,8 +146,25 @@ def joined(example: Example, answered: Sequence[Row], order: Sequence[Explanatio
     texts = {name: text for row in held for name, text in row.notes.items()}
     rationale = texts.get("rationale", example.rationale)
     notes = {name: text for name, text in texts.items() if name != "rationale"}
-    notes["explanations"] = "\n\n".join(texts[name] for name in order)
-    return example.child(STEP, rationale=rationale, notes={**example.notes, **notes}, replies=replies)
+    return example.replace(rationale=rationale, notes={**example.notes, **notes}, replies=replies)
+
+
+def lessons(example: Example, settings: TeacherLM, seed: int) -> Iterator[Example]:
+    """What the student reads of a row with its explanations."""
+    order = in_order(example, settings, seed)
+    if not settings.mixed:
+        yield example.child(STEP, notes=serialised(example, order, settings.triggers))
+        return
+    for part, names in {"answer": [], "all": order, **{name: [name] for name in settings.explanations}}.items():
+        yield example.child(STEP, part, notes=serialised(example, names, settings.triggers))
+
+
+def serialised(example: Example, names: Sequence[Explanation], triggers: bool) -> dict[str, str]:
+    """The row's notes with ``explanations``: what an earlier link put there, then those of ``names``."""
+    texts = {**example.notes, "rationale": example.rationale or ""}
+    written = [f"{TRIGGERS[name]} {texts[name]}" if triggers else texts[name] for name in names]
+    together = "\n\n".join(filter(None, (example.notes.get("explanations"), *written)))
+    return {**example.notes, **({"explanations": together} if together else {})}
 
 
 def in_order(example: Example, settings: TeacherLM, seed: int) -> list[Explanation]:

@@ -47,6 +47,7 @@ def load(source: Source | str | PathLike[str], task: Task, split: str = "train")
         MissingPackage: as ``read``.
     """
     source = source if isinstance(source, Source) else Source(path=fspath(source))
+    task = read_as(source, task, split)
     empty = True
     for example in _examples(source, task, split, islice(_chosen(source, task), source.limit)):
         yield example
@@ -65,6 +66,7 @@ def labels_in(source: Source, task: Task) -> list[str]:
         DataError: as ``read``; a row without the target column; no row has an answer.
     """
     found: set[str] = set()
+    task = read_as(source, task)
     for record in _records(source):
         target = _target(source, task, record)
         found.update(target if isinstance(target, tuple) else () if target is None else (target,))
@@ -81,8 +83,15 @@ def validate_source(source: Source, task: Task, split: str = "train") -> None:
     Raises:
         DataError, MissingPackage: as ``load``.
     """
+    task = read_as(source, task, split)
     _drawable(source, task)
     next(_examples(source, task, split, islice(_records(source), 1)))
+
+
+def read_as(source: Source, task: Task, split: str = "train") -> Task:
+    """The task with the fields of the source's rows; without an answer where they are read as unlabelled."""
+    own = task.read_by(source.fields)
+    return own.without_answers() if split == "unlabelled" else own
 
 
 def content_hash(source: Source) -> str:

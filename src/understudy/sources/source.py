@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from understudy.errors import DataError
 from understudy.settings import Settings
+from understudy.task import Fields
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 
@@ -63,6 +64,8 @@ class Source(Settings):
     """The dataset's name in ids and origins; left out: folder/stem of the file, or hub name and split."""
     licence: str | None = None
     """The licence that every row carries with it."""
+    fields: Fields | None = None
+    """Where an example's parts stand in these rows; what is left out is as the task's fields say."""
     skip: int = Field(default=0, ge=0)
     """Leave out that many rows at the beginning."""
     sample: int | None = Field(default=None, ge=1)

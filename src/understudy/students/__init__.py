@@ -5,6 +5,7 @@ Only ``train`` and ``load_model`` load PyTorch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,25 +15,39 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
-from understudy.errors import MissingPackage, SettingsError
+from understudy.errors import DataError, MissingPackage, SettingsError
 from understudy.records import Example, Prediction
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.students.base import identity
-from understudy.students.settings import CausalSettings, ClassifierSettings, StudentSettings
+from understudy.students.settings import (
+    CausalSettings,
+    ClassifierSettings,
+    LanguageSettings,
+    Seq2SeqSettings,
+    StudentSettings,
+)
 from understudy.task import Task
 
 __all__ = ["Model", "Progress", "Trained", "identity", "load_model", "prepare", "settings_model", "train"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
-KINDS: Mapping[str, type[StudentSettings]] = {"classifier": ClassifierSettings, "causal": CausalSettings}
+KINDS: Mapping[str, type[StudentSettings]] = {
+    "classifier": ClassifierSettings,
+    "causal": CausalSettings,
+    "seq2seq": Seq2SeqSettings,
+}
+ANSWERED = ("classification", "multilabel", "choice", "extraction", "numeric", "generation")
+CONTINUE = ("causal", "seq2seq")  # the kinds whose trained student can be a base
 LEARNS: Mapping[str, tuple[str, ...]] = {
     "classifier": ("classification", "multilabel"),
-    "causal": ("classification", "multilabel", "choice", "extraction", "numeric", "generation"),
+    "causal": ANSWERED,
+    "seq2seq": ANSWERED,
 }
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "classifier": ("torch", "transformers", "sklearn", "safetensors"),
     "causal": ("torch", "transformers", "accelerate", "safetensors"),
+    "seq2seq": ("torch", "transformers", "accelerate", "safetensors"),
 }
 
 
@@ -52,7 +67,12 @@ class Trained:
 
 
 class Model(Protocol):
-    """A trained student."""
+    """A trained student.
+
+    ``truncated`` counts the inputs of which it has not read all, as they were longer than it reads.
+    """
+
+    truncated: int
 
     def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
         """One prediction an input, in input order; memory does not grow with the inputs.
@@ -116,7 +136,7 @@ def load_model(folder: str | Path) -> Model:
     Raises:
         DataError: the folder is no model; the message says what is missing.
     """
-    return _student("causal" if (Path(folder) / "student.json").is_file() else "classifier").load(Path(folder))
+    return _student(_kind_of(Path(folder))).load(Path(folder))
 
 
 def prepare(settings: Settings, task: Task) -> str:
@@ -130,18 +150,18 @@ def prepare(settings: Settings, task: Task) -> str:
         MissingPackage: PyTorch, transformers or the packaged base is not installed.
         SettingsError: the student does not go with the task's kind.
     """
-    assert isinstance(settings, CausalSettings | ClassifierSettings)
+    assert isinstance(settings, CausalSettings | Seq2SeqSettings | ClassifierSettings)
     if task.kind not in LEARNS[settings.kind]:
         fits = ", ".join(LEARNS[settings.kind])
         raise SettingsError(f"student.kind: a {settings.kind} cannot learn kind: {task.kind}; it fits {fits}")
-    lora = ("peft",) if isinstance(settings, CausalSettings) and settings.lora else ()
+    lora = ("peft",) if isinstance(settings, LanguageSettings) and settings.lora else ()
     for package in (*NEEDS[settings.kind], *lora):
         if find_spec(package) is None:
             raise MissingPackage(f"a student needs {package}: pip install 'understudy[train]'")
-    if isinstance(settings, CausalSettings):
-        return _student("causal").check(settings)
-    _loads(settings.base, settings.revision)
-    return identity(settings.base, settings.revision)
+    if isinstance(settings, ClassifierSettings):
+        _loads(settings.base, settings.revision)
+        return identity(settings.base, settings.revision)
+    return _student(settings.kind).check(settings)
 
 
 @lru_cache
@@ -150,6 +170,18 @@ def _loads(base: str, revision: str | None) -> None:
     from understudy.students.network import from_base
 
     from_base(base, revision, ("a", "b"), True, 16)
+
+
+def _kind_of(folder: Path) -> str:
+    """The kind of the student in ``folder``, as its student.json says; a classifier has none."""
+    path = folder / "student.json"
+    try:
+        kind = json.loads(path.read_text("utf-8"))["kind"] if path.is_file() else "classifier"
+    except (ValueError, KeyError, TypeError):
+        kind = None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise DataError(f"model: {str(path)!r} is missing or broken; train the model again")
+    return kind
 
 
 def _student(kind: str) -> ModuleType:

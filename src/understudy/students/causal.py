@@ -1,138 +1,145 @@
-"""The causal student: a language model that learns question, answer and explanations, and answers questions."""
+"""The causal student: a language model that learns question, answer and explanations as one text."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from understudy.errors import DataError, SettingsError
-from understudy.records import Example, digest
-from understudy.students import Progress, Trained, serial
-from understudy.students.delivery import deliver, finished, seldom, space, threads
-from understudy.students.language import longest_of, open_base, origin_of, rows_of, stop_of, with_lora
-from understudy.students.packing import isolates, packed, padded_rows
-from understudy.students.settings import CausalSettings, Lora, Scratch
-from understudy.students.trainer import arguments, fit
-from understudy.students.written import About, card_facts, load, save
+from understudy.errors import DataError
+from understudy.records import Example
+from understudy.students import course, serial
+from understudy.students.answers import BATCH_TOKENS, LanguageModel
+from understudy.students.batches import padded
+from understudy.students.choices import Ranked, rank
+from understudy.students.course import Laid
+from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
+from understudy.students.network import quiet
+from understudy.students.packing import IGNORED, Row, isolates, packed, padded_rows, shares_out
+from understudy.students.scratch import causal_from_scratch
+from understudy.students.settings import CausalScratch, CausalSettings
+from understudy.students.written import opened
 from understudy.task import Task
 
 __all__ = ["check", "load", "train"]
 
 
-def train(
-    settings: CausalSettings,
-    task: Task,
-    examples: Iterable[Example],
-    folder: Path,
-    *,
-    seed: int,
-    progress: Progress | None,
-    card: Mapping[str, str],
-) -> Trained:
-    """See ``understudy.students.train``."""
-    lessons = list(examples)
-    if not lessons:
-        raise DataError("student: there are no rows to train on; look at the dropped rows of this arm's steps")
-    if task.kind == "pretraining":
-        raise SettingsError("student.kind: a causal student learns tasks with answers, not 'pretraining'")
-    texts = ["".join(serial.text_of(example, task)) for example in lessons]
-    labels = task.label_names or _labels(task, lessons)
-    fingerprint = digest(settings.canonical(), origin_of(settings), str(seed), task.kind, *labels, *texts)
-    done = finished(folder, fingerprint)
-    if done is None:
-        with space(folder), threads(settings.threads), torch.random.fork_rng():
-            torch.manual_seed(seed)  # of what starts random: a network from scratch, adapters
-            done = _train(settings, task, lessons, texts, labels, folder, fingerprint, seed, seldom(progress), card)
-    return done
+def open_base(settings: CausalSettings, texts: Iterable[str]) -> tuple[Any, Any]:
+    """The network, float32, and its tokenizer. ``texts`` train the tokenizer of a network with random weights.
+
+    Raises:
+        DataError: as ``read_base``, or the base sees later tokens, or has no stop token.
+    """
+    if isinstance(settings.base, CausalScratch):
+        return causal_from_scratch(settings.base, texts, settings.max_length + settings.max_new_tokens)
+    network, tokenizer = read_base(settings.base, settings.revision, "causal")
+    if not _reads_forward(network):
+        raise DataError(
+            f"student.base: {settings.base!r} sees the tokens after the one it predicts; use a causal model"
+        )
+    stop_of(network, tokenizer)
+    return network, tokenizer
 
 
-@lru_cache
-def _opens(base: str, revision: str | None, targets: tuple[str, ...] | None) -> None:
-    """Load the base once: its config and the names of its files do not show whether it is whole."""
-    network, _ = open_base(CausalSettings(base=base, revision=revision), ())
-    if targets:
-        with_lora(network, Lora(targets=targets))
+def rows_of(
+    examples: Sequence[Example], task: Task, tokenizer: Any, stop: int, settings: CausalSettings, limit: int
+) -> tuple[list[Row], int]:
+    """Each example as it is learnt, at most its last ``limit`` tokens; and how many were longer.
+
+    Raises: as ``serial.answer_parts``.
+    """
+    rows, cut, (start, _) = [], 0, frame_of(tokenizer)
+    for prompt, *rest in encode(tokenizer, [serial.text_of(example, task, settings.rank_by) for example in examples]):
+        answer = [token for part in rest for token in part] + [stop]
+        ids = start + prompt + answer
+        labels = ids if settings.loss_on == "all" else [IGNORED] * len(start + prompt) + answer
+        cut += len(ids) > limit
+        rows.append(Row(input_ids=ids[-limit:], labels=[IGNORED, *labels[-limit:][1:]]))
+    return rows, cut
 
 
-def check(settings: CausalSettings) -> str:
-    """See ``understudy.students.prepare``."""
-    arguments(settings, Path("checkpoint"), seed=0)
-    if isinstance(settings.base, str):
-        _opens(settings.base, settings.revision, settings.lora.targets if settings.lora else None)
-    return origin_of(settings)
-
-
-def _train(
-    settings: CausalSettings,
-    task: Task,
-    lessons: list[Example],
-    texts: list[str],
-    labels: tuple[str, ...],
-    folder: Path,
-    fingerprint: str,
-    seed: int,
-    report: Progress,
-    card: Mapping[str, str],
-) -> Trained:
-    network, tokenizer = open_base(settings, texts)
+def lay(network: Any, tokenizer: Any, lessons: list[Example], task: Task, settings: CausalSettings) -> Laid:
+    """The rows as the network takes them: packed where it can."""
     stop, limit = stop_of(network, tokenizer), longest_of(network, settings.max_length)
-    assert stop is not None  # open_base refuses a base without one
     rows, cut = rows_of(lessons, task, tokenizer, stop, settings, limit)
-    packs = settings.packing and isolates(network)
-    collate = partial(packed, pad_id=stop, limit=limit) if packs else partial(padded_rows, pad_id=stop)
-    details: dict[str, Any] = {"rows": len(rows), "truncated": cut, "layout": _layout(settings, packs)}
-    size = network.num_parameters()
-    if settings.lora:
-        network = with_lora(network, settings.lora)
-        details["trained_parameters"] = network.num_parameters(only_trainable=True)
-    checkpoints = folder.with_name("checkpoint")
-    run = fit(
-        network, rows, collate, settings, folder=checkpoints, fingerprint=fingerprint, seed=seed,
-        by_length=not packs, report=report,
-    )  # fmt: skip
-    if settings.lora:
-        network = network.merge_and_unload()
-    network.config.use_cache = True  # Trainer turns it off
-    trained = Trained(
-        steps=run.steps, tokens=run.tokens, seconds=round(run.seconds, 3), parameters=size, details=details
+    why = _not_packed(network, settings, limit)
+    return Laid(
+        rows=rows,
+        tokens=[len(row["input_ids"]) for row in rows],
+        collate=partial(padded_rows, pad_id=stop) if why else packed,
+        by_length=bool(why),
+        details={"truncated": cut, "layout": f"grouped by length: {why}" if why else "packed"},
     )
-    about = About("causal", task.kind, labels, settings.rank_by, limit, settings.max_new_tokens)
-    hub, name = _names(settings)
-    if is_first_process():
-        keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
-        deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    return trained
 
 
-def is_first_process() -> bool:
-    """Whether this process writes: under torchrun one of several does."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+def _not_packed(network: Any, settings: CausalSettings, limit: int) -> str | None:
+    """Why rows are not packed, if they are not; otherwise the network is ready for packed ones."""
+    if not settings.packing:
+        return "packing is off"
+    if shares_out():
+        return "one process trains on several accelerators, torchrun would pack"
+    return None if isolates(network, limit) else "the base does not keep packed rows apart"
 
 
-def _labels(task: Task, lessons: list[Example]) -> tuple[str, ...]:
-    """The answers there are, where the task does not list them."""
-    if task.kind not in ("classification", "multilabel"):
-        return ()
-    targets = [(row.target,) if isinstance(row.target, str) else row.target or () for row in lessons]
-    return tuple(sorted({label for target in targets for label in target}))
+class CausalModel(LanguageModel):
+    """A trained causal student; what it writes ends with the line."""
+
+    def _scores(self, parts: Sequence[tuple[str, ...]]) -> Iterator[list[Ranked]]:
+        rows = []
+        for prompt, lead, *options in encode(self.tokenizer, parts):
+            room = longest_of(self.network, self.about.max_length) - max(map(len, options))
+            rows.append((self._last(self._start + prompt + lead, room), options))
+        return rank(self.network, rows, pad_id=self._stop, batch_tokens=BATCH_TOKENS)
+
+    def _read(self, prompts: Sequence[str]) -> list[list[int]]:
+        limit = longest_of(self.network, self.about.max_length + self.about.max_new_tokens)
+        room = min(self.about.max_length, limit - self.about.max_new_tokens)
+        coded = encode(self.tokenizer, [(prompt,) for prompt in prompts])
+        return [self._last(self._start + prompt, room) for (prompt,) in coded]
+
+    def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
+        # Padded on the left, so that every prompt ends in the last column.
+        device = self.network.device
+        ids, mask = (t.flip(1) for t in padded([prompt[::-1] for prompt in prompts], self._stop, device))
+        width = ids.shape[1]
+        with torch.inference_mode(), quiet():
+            out = self.network.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=min(self.about.max_new_tokens, longest_of(self.network, 1 << 30) - width),
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=self._ends,
+                pad_token_id=self._stop,
+            )
+        texts = self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+        return [text.partition("\n")[0].strip() for text in texts]
+
+    @cached_property
+    def _start(self) -> list[int]:
+        return frame_of(self.tokenizer)[0]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """The stop token, and the tokens that end a line."""
+        texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
+        return [self._stop, *(i for i, text in enumerate(texts) if "\n" in text and i != self._stop)]
 
 
-def _layout(settings: CausalSettings, packs: bool) -> str:
-    if packs:
-        return "packed"
-    why = "the base takes no block mask" if settings.packing else "packing is off"
-    return f"grouped by length: {why}"
+train = partial(course.train, open_base=open_base, lay=lay)
+check = partial(course.check, open_base=open_base)
 
 
-def _names(settings: CausalSettings) -> tuple[str | None, str]:
-    """The hub id of the base, if it has one, and the base's name for a person; never a path of one machine."""
-    if isinstance(settings.base, Scratch):
-        return None, f"random weights, {settings.base.architecture}"
-    folder = Path(settings.base).expanduser()
-    return (None, folder.name) if folder.is_dir() else (settings.base, settings.base)
+def load(folder: Path) -> CausalModel:
+    """See ``understudy.students.load_model``."""
+    return CausalModel(*opened(folder))
+
+
+@torch.no_grad()
+def _reads_forward(network: Any) -> bool:
+    ids = torch.tensor([[0, 1, 2], [0, 1, 3]])
+    a, b = network.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, :2]
+    return bool(torch.allclose(a, b, atol=1e-4 * float(a.std())))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ WINDOW = 1024  # rows that are sorted by length together; no more are held in me
 CACHED_A_TOKEN = 8  # a cached token takes memory, no arithmetic: so many count as one token of a batch
 
 Row: TypeAlias = tuple[Sequence[int], Sequence[Sequence[int]]]
+LedRow: TypeAlias = tuple[Sequence[int], Sequence[Sequence[int]], Sequence[int]]
+R = TypeVar("R", Row, LedRow)
 Option: TypeAlias = tuple[int, tuple[int, ...]]  # the row's place in its batch, and the option's token ids
 
 
@@ -61,38 +63,44 @@ def rank(network: Any, rows: Iterable[Row], *, pad_id: int, batch_tokens: int = 
     return _ranked(rows, partial(_after_prompts, network, pad_id, batch_tokens), batch_tokens, limit, longest)
 
 
-def rank_seq2seq(network: Any, rows: Iterable[Row], *, pad_id: int, batch_tokens: int = 1024) -> Iterator[list[Ranked]]:
+def rank_seq2seq(
+    network: Any, rows: Iterable[LedRow], *, pad_id: int, batch_tokens: int = 1024
+) -> Iterator[list[Ranked]]:
     """As ``rank``, for an encoder-decoder: the prompt is what the encoder reads, an option what the decoder writes.
+
+    Args:
+        rows: token ids of a prompt, of each option, and of what the decoder is given before each of them, which does
+            not count; it may be of no tokens.
 
     Raises: as ``rank``.
     """
     limit = getattr(network.config, "max_position_embeddings", None)
-    longest = lambda row: max(len(row[0]), *map(len, row[1]))  # noqa: E731
+    longest = lambda row: max(len(row[0]), len(row[2]) + max(map(len, row[1])))  # noqa: E731
     return _ranked(rows, partial(_decoded, network, pad_id, batch_tokens), batch_tokens, limit, longest)
 
 
 def _ranked(
-    rows: Iterable[Row],
-    score: Callable[[list[Sequence[int]], list[Option]], Tensor],
+    rows: Iterable[R],
+    score: Callable[[list[R], list[Option]], Tensor],
     batch_tokens: int,
     limit: int | None,
-    longest: Callable[[Row], int],
+    longest: Callable[[R], int],
 ) -> Iterator[list[Ranked]]:
     stream = enumerate(rows)
     while window := [_checked(number, row, limit, longest) for number, row in islice(stream, WINDOW)]:
         ranked: list[list[Ranked]] = [[] for _ in window]
-        for batch in by_length([len(prompt) for prompt, _ in window], batch_tokens):
+        for batch in by_length([len(row[0]) for row in window], batch_tokens):
             options = dict.fromkeys((place, tuple(o)) for place, i in enumerate(batch) for o in window[i][1])
             with torch.inference_mode():
-                totals = score([window[i][0] for i in batch], list(options)).tolist()
+                totals = score([window[i] for i in batch], list(options)).tolist()
             found = dict(zip(options, totals, strict=True))
             for place, i in enumerate(batch):
                 ranked[i] = [Ranked(found[place, tuple(o)], len(o)) for o in window[i][1]]
         yield from ranked
 
 
-def _checked(number: int, row: Row, limit: int | None, longest: Callable[[Row], int]) -> Row:
-    prompt, options = row
+def _checked(number: int, row: R, limit: int | None, longest: Callable[[R], int]) -> R:
+    prompt, options = row[0], row[1]
     if not len(prompt):
         raise DataError(f"rows[{number}]: the prompt has no tokens; begin it with a token such as the tokenizer's bos")
     if not len(options):
@@ -110,11 +118,9 @@ def _checked(number: int, row: Row, limit: int | None, longest: Callable[[Row], 
     return row
 
 
-def _after_prompts(
-    network: Any, pad_id: int, batch_tokens: int, prompts: list[Sequence[int]], options: list[Option]
-) -> Tensor:
+def _after_prompts(network: Any, pad_id: int, batch_tokens: int, rows: list[Row], options: list[Option]) -> Tensor:
     """The log-likelihood of each option, (options,) float32."""
-    ids, mask = (t.flip(1) for t in padded([prompt[::-1] for prompt in prompts], pad_id, network.device))
+    ids, mask = (t.flip(1) for t in padded([prompt[::-1] for prompt, _ in rows], pad_id, network.device))
     longer = [i for i, (_, tokens) in enumerate(options) if len(tokens) > 1]
     # Padded on the left, so that every prompt ends in the last column.
     read = network(
@@ -143,23 +149,32 @@ def _after_prompts(
     return totals
 
 
-def _decoded(
-    network: Any, pad_id: int, batch_tokens: int, prompts: list[Sequence[int]], options: list[Option]
-) -> Tensor:
+def _decoded(network: Any, pad_id: int, batch_tokens: int, rows: list[LedRow], options: list[Option]) -> Tensor:
     """The log-likelihood of each option, (options,) float32."""
-    ids, mask = padded(prompts, pad_id, network.device)
+    ids, mask = padded([prompt for prompt, _, _ in rows], pad_id, network.device)
     encoded = network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+    start = network.config.decoder_start_token_id
+    leads = [tuple(lead) for _, _, lead in rows]
+    decodings: dict[Option, list[int]] = {}  # options that differ in the last token alone, as letters do, share one
+    for i, (place, tokens) in enumerate(options):
+        decodings.setdefault((place, leads[place] + tokens[:-1]), []).append(i)
+    given = list(decodings)
     totals = torch.empty(len(options), device=ids.device)
-    for part in by_length([ids.shape[1] + len(tokens) for _, tokens in options], batch_tokens):
-        owners = torch.tensor([options[i][0] for i in part], device=ids.device)
-        wanted, steps = padded([options[i][1] for i in part], pad_id, ids.device)
+    for part in by_length([ids.shape[1] + 1 + len(tokens) for _, tokens in given], batch_tokens):
+        owners = torch.tensor([given[g][0] for g in part], device=ids.device)
         logits = network(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded[owners]),
             attention_mask=mask[owners],
-            decoder_input_ids=network.prepare_decoder_input_ids_from_labels(labels=wanted),  # as in training
+            decoder_input_ids=padded([(start, *given[g][1]) for g in part], pad_id, ids.device)[0],
             use_cache=False,
-        ).logits
-        totals[part] = (_log_probabilities(logits, wanted) * steps).sum(1)
+        ).logits.float()
+        chosen = [i for g in part for i in decodings[given[g]]]
+        lines = torch.tensor([line for line, g in enumerate(part) for _ in decodings[given[g]]], device=ids.device)
+        wanted, counted = padded([leads[options[i][0]] + options[i][1] for i in chosen], pad_id, ids.device)
+        for line, i in enumerate(chosen):
+            counted[line, : len(leads[options[i][0]])] = 0
+        found = logits[lines[:, None], torch.arange(wanted.shape[1], device=ids.device), wanted]
+        totals[chosen] = ((found - logits.logsumexp(-1)[lines]) * counted).sum(1)
     return totals
 
 

@@ -1,21 +1,25 @@
-"""Batches of rows as tensors: several rows in one sequence, none of which sees another, or one row a sequence.
+"""Batches of rows as tensors: all rows in one sequence, none of which sees another, or one row a sequence.
 
-Packing is a matter of layout only: the same rows give the same loss. A packed sequence has the positions of each row
-start at 0, and a block mask through which a token sees the earlier tokens of its own row.
+Packing is a matter of layout only: the same rows give the same loss. Nothing is padded: each row's positions start at
+0, attention goes row by row, and logits are made only where a token is learnt.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
-from typing import TypedDict
+from itertools import chain
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 IGNORED = -100  # a label that is not learnt
 TOLERANCE = 1e-3  # of the logits' spread: far above float32's noise, far below what a row makes of a neighbour
-WIDTHS = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)  # of the longest row: how long a packed sequence may get
+ROW_BY_ROW = "understudy_row_by_row"
 
 
 class Row(TypedDict):
@@ -25,31 +29,29 @@ class Row(TypedDict):
     labels: list[int]
 
 
-def packed(rows: Sequence[Row], *, pad_id: int, limit: int) -> dict[str, Tensor]:
-    """The rows in sequences of at most ``limit`` tokens.
+def packed(rows: Sequence[Row]) -> dict[str, Any]:
+    """The rows one after another, for a network that ``isolates``.
 
     Returns:
-        ``input_ids``, ``labels`` and ``position_ids``, (sequences, width), and ``attention_mask``, bool
-        (sequences, 1, width, width), where true is what the query, the last dimension but one, sees.
+        ``input_ids`` and ``position_ids``, (1, tokens); ``logits_to_keep``, (learnt + 1,), the tokens before one that
+        is learnt, and the last; ``labels``, (1, learnt + 1), ``IGNORED`` and then the learnt tokens, so that a loss
+        which shifts labels by one meets the right logits; and for attention ``lengths``, a number a row, and
+        ``places``, (tokens,), where each token stands once the rows are padded and flattened.
     """
-    lengths = [len(row["input_ids"]) for row in rows]
-    sequences = layout(lengths, limit)
-    width = max(sum(lengths[i] for i in sequence) for sequence in sequences)
-    size = (len(sequences), width)
-    ids, labels = torch.full(size, pad_id), torch.full(size, IGNORED)
-    positions, owner = torch.zeros(size, dtype=torch.long), torch.full(size, -1)
-    for s, sequence in enumerate(sequences):
-        at = 0
-        for i in sequence:
-            span = slice(at, at + lengths[i])
-            ids[s, span] = torch.tensor(rows[i]["input_ids"])
-            labels[s, span] = torch.tensor(rows[i]["labels"])
-            positions[s, span] = torch.arange(lengths[i])
-            owner[s, span] = i
-            at += lengths[i]
-        positions[s, at:] = torch.arange(width - at)  # padding is a row of its own: every token sees something
-    mask = (owner[:, None, :, None] == owner[:, None, None, :]).tril()
-    return {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": mask}
+    lengths = tuple(len(row["input_ids"]) for row in rows)
+    widest = max(lengths)
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    starts = torch.repeat_interleave(torch.arange(len(rows)) * widest, torch.tensor(lengths))
+    labels = torch.tensor([*chain.from_iterable(row["labels"] for row in rows)])
+    before = (labels[1:] != IGNORED).nonzero()[:, 0]
+    return {
+        "input_ids": torch.tensor([[*chain.from_iterable(row["input_ids"] for row in rows)]]),
+        "position_ids": positions[None],
+        "labels": torch.cat([torch.tensor([IGNORED]), labels[before + 1]])[None],
+        "logits_to_keep": torch.cat([before, torch.tensor([len(labels) - 1])]),
+        "lengths": lengths,
+        "places": starts + positions,
+    }
 
 
 def padded_rows(rows: Sequence[Row], *, pad_id: int) -> dict[str, Tensor]:
@@ -64,53 +66,87 @@ def padded_rows(rows: Sequence[Row], *, pad_id: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
-def layout(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Row numbers by sequence, so that few places are left empty; no sequence is longer than ``limit``.
-
-    Attention costs the square of a sequence's length, so among layouts with as many places the shortest is taken.
-    """
-    longest = max(lengths)
-    widths = sorted({min(limit, round(longest * factor)) for factor in WIDTHS})
-    layouts = [_first_fit(lengths, max(width, longest)) for width in widths]
-    return min(layouts, key=lambda one: len(one) * max(sum(lengths[i] for i in sequence) for sequence in one))
-
-
-def _first_fit(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Longest first, each into the first sequence that has room."""
-    sequences: list[list[int]] = []
-    room: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        place = next((s for s, free in enumerate(room) if free >= lengths[i]), None)
-        if place is None:
-            sequences.append([])
-            room.append(width)
-            place = -1
-        sequences[place].append(i)
-        room[place] -= lengths[i]
-    return sequences
-
-
 @torch.no_grad()
-def isolates(network: nn.Module) -> bool:
-    """Whether ``network`` gives rows the same logits packed and alone; it is tried out on two short rows.
+def isolates(network: Any, limit: int) -> bool:
+    """Have ``network`` attend row by row, if it then gives rows of up to ``limit`` tokens the same logits as alone.
 
-    A model that has no positions to reset (BLOOM's ALiBi) or takes no block mask does not.
+    It is tried out on two short rows, and left as it was if they differ: a model that has no positions to reset
+    (BLOOM's ALiBi) fails, and so does one whose attention is not transformers' own or sees only the last few tokens.
     """
-    if "position_ids" not in inspect.signature(network.forward).parameters:
+    window = min(getattr(network.config, name, None) or limit for name in ("sliding_window", "attention_chunk_size"))
+    takes = inspect.signature(network.forward).parameters
+    usual = network.config._attn_implementation
+    if not {"position_ids", "logits_to_keep"} <= takes.keys() or usual != "sdpa" or window < limit:
         return False
-    device, size = next(network.parameters()).device, network.get_input_embeddings().num_embeddings  # type: ignore[operator]
-    rows = [[(7 * i + n) % size for i in range(n)] for n in (5, 3)]
-    both = packed([{"input_ids": row, "labels": row} for row in rows], pad_id=0, limit=8)
+    device, size = next(network.parameters()).device, network.get_input_embeddings().num_embeddings
+    ids = [[(7 * i + n) % size for i in range(n)] for n in (5, 3)]
+    both = packed([Row(input_ids=row, labels=[IGNORED, *row[1:]]) for row in ids])
     del both["labels"]
     training = network.training
     network.eval()
     try:
-        alone = [network(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0] for row in rows]
-        together = network(**{name: value.to(device) for name, value in both.items()}, use_cache=False).logits
-    except (RuntimeError, ValueError, TypeError):  # it takes no block mask
-        return False
+        alone = [network(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0] for row in ids]
+        AttentionInterface.register(ROW_BY_ROW, attend)
+        network.set_attn_implementation(ROW_BY_ROW)
+        on_device = {name: value.to(device) if torch.is_tensor(value) else value for name, value in both.items()}
+        together = network(**on_device, use_cache=False).logits[0]
+        expected = torch.cat([*(logits[:-1] for logits in alone), alone[-1][-1:]])
+        same = float((together - expected).abs().max()) <= TOLERANCE * float(expected.std())
+    except (RuntimeError, ValueError, TypeError):  # it hands no lengths to its attention
+        same = False
     finally:
         network.train(training)
-    parts = together.flatten(0, 1).split([len(row) for row in rows])
-    spread = float(torch.cat(alone).std())
-    return all(float((a - b).abs().max()) <= TOLERANCE * spread for a, b in zip(alone, parts, strict=True))
+    if not same:
+        network.set_attn_implementation(usual)
+    return same
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None = None,
+    *,
+    lengths: Sequence[int],
+    places: Tensor,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Each token attends to the earlier ones of its own row.
+
+    Args:
+        query, key, value: (1, heads, tokens, size of a head).
+        lengths, places: as ``packed`` has them.
+
+    Returns:
+        (1, tokens, heads, size of a head), and no weights, as transformers has it.
+    """
+    way = row_by_row if query.device.type == "cpu" else side_by_side
+    return way(module, query, key, value, lengths=lengths, places=places, **more), None
+
+
+def row_by_row(module: nn.Module, *states: Tensor, lengths: Sequence[int], places: Tensor, **more: Any) -> Tensor:
+    """``attend`` without any padding: on a processor a call a row costs little."""
+    queries, keys, values = (state.split(list(lengths), dim=2) for state in states)
+    rows = zip(queries, keys, values, strict=True)
+    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **more)[0] for q, k, v in rows], dim=1)
+
+
+def side_by_side(module: nn.Module, *states: Tensor, lengths: Sequence[int], places: Tensor, **more: Any) -> Tensor:
+    """``attend`` in one call, for accelerators: rows are padded for it, and no token sees what stands after it."""
+    size = (len(lengths), max(lengths))
+    query, key, value = (_spread(state, places, size) for state in states)
+    out, _ = sdpa_attention_forward(module, query, key, value, None, **more)
+    return out.flatten(0, 1).index_select(0, places)[None]
+
+
+def _spread(state: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+    """(1, heads, tokens, size of a head) -> (rows, heads, longest, size of a head), zeros after each row."""
+    tokens = state[0].transpose(0, 1)
+    empty = tokens.new_zeros((size[0] * size[1], *tokens.shape[1:]))
+    return empty.index_copy(0, places, tokens).unflatten(0, size).transpose(1, 2)
+
+
+def shares_out() -> bool:
+    """Whether Trainer would cut each batch up for the accelerators of this one process, which a sequence is not for."""
+    return torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,21 @@ classify = pipeline("text-classification", "the/folder/of/this/file", truncation
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClassifierModel:
     """A trained classifier."""
 
     network: UnderstudyClassifier
     tokenizer: Any
+    truncated: int = field(default=0, init=False)
 
     def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
         """One prediction an input, in input order; the scores are the probability of each label."""
         stream = (one if isinstance(one, str) else one.input for one in inputs)
         while window := list(islice(stream, WINDOW)):
-            ids = token_ids(self.tokenizer, window)
+            coded = self.tokenizer(window, truncation=True, return_attention_mask=False)
+            self.truncated += sum(bool(one.overflowing) for one in coded.encodings or ())
+            ids = coded["input_ids"]
             p = torch.empty(len(ids), len(self.network.labels))
             with torch.inference_mode():
                 for batch in by_length([len(row) for row in ids]):

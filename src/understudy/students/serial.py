@@ -6,16 +6,20 @@ The explanations come after the answer: they are a signal in training only, and 
 from __future__ import annotations
 
 from string import ascii_uppercase as LETTERS
+from typing import Literal, TypeAlias
 
 from understudy.errors import DataError
 from understudy.records import Example
 from understudy.task import CLOSED_KINDS, Task
 
 LEAD = " The answer is"
+SUBJECT = "The following are multiple choice questions (with answers) about {}.\n\n"  # as MMLU has it
+
+RankBy: TypeAlias = Literal["letter", "text"]
 
 
 def prompt_of(example: Example | str) -> str:
-    """The question: the input, the options by letter where the row has them, and where the answer goes.
+    """The question: its subject and options where the row has them, the input, and where the answer goes.
 
     Raises:
         DataError: the row has more options than there are letters.
@@ -25,7 +29,8 @@ def prompt_of(example: Example | str) -> str:
     options = "".join(
         f" ({letter}) {choice}" for letter, choice in zip(letters_of(example), example.choices, strict=True)
     )
-    return f"Q: {example.input}{options}\nA:"
+    subject = example.notes.get("subject", "")
+    return f"{SUBJECT.format(subject) if subject else ''}Q: {example.input}{options}\nA:"
 
 
 def answer_of(example: Example, task: Task) -> str:
@@ -33,11 +38,14 @@ def answer_of(example: Example, task: Task) -> str:
 
     Raises: as ``answer_parts``.
     """
-    return "".join(answer_parts(example, task))
+    return "".join(answer_parts(example, task, "letter"))
 
 
-def answer_parts(example: Example, task: Task) -> tuple[str, ...]:
+def answer_parts(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ...]:
     """The answer cut where an option begins and ends, so that it is the same tokens in training and in ranking.
+
+    Args:
+        rank_by: whether a row with options is answered by the letter of one or by its text.
 
     Raises:
         DataError: the row has no target, or its target is none of its options.
@@ -48,6 +56,8 @@ def answer_parts(example: Example, task: Task) -> tuple[str, ...]:
     if example.choices:
         if target not in example.choices:
             raise DataError(f"example {example.id!r}: {target!r} is none of its choices {list(example.choices)!r}")
+        if rank_by == "text":
+            return LEAD, f" {target}", "."
         return f"{LEAD} (", letters_of(example)[example.choices.index(target)], ")."
     if task.kind in CLOSED_KINDS:
         return LEAD, label_part(target if isinstance(target, str) else ", ".join(target))
@@ -75,11 +85,11 @@ def letters_of(example: Example) -> str:
     return LETTERS[: len(example.choices)]
 
 
-def text_of(example: Example, task: Task) -> tuple[str, ...]:
+def text_of(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ...]:
     """The whole text in the parts that are tokenised one by one; the first is the prompt. The stop token is not in it.
 
     Raises: as ``answer_parts``.
     """
-    parts, explanations = answer_parts(example, task), explanations_of(example)
+    parts, explanations = answer_parts(example, task, rank_by), explanations_of(example)
     tail = f"\n{explanations}" if explanations else ""
     return prompt_of(example), *parts[:-1], parts[-1] + tail

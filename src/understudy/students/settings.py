@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from understudy.settings import Settings
+
+
+Name: TypeAlias = Annotated[str, Tag("<name>")]
+NAME_OR_SETTINGS = Discriminator(lambda value: "<name>" if isinstance(value, str) else "<settings>")
 
 
 class StudentSettings(Settings):
@@ -58,12 +62,10 @@ class ClassifierSettings(StudentSettings):
 class Scratch(Settings):
     """A network with random weights; its tokenizer, byte-level BPE, is trained on the training text."""
 
-    architecture: Literal["llama", "gpt2"] = "llama"
-    """Whose network."""
     hidden_size: int = Field(default=128, ge=2)
     """Width of the network."""
     layers: int = Field(default=4, ge=1)
-    """Number of layers."""
+    """Number of layers; an encoder-decoder has so many in each half."""
     heads: int = Field(default=4, ge=1)
     """Attention heads a layer."""
     vocab_size: int = Field(default=4096, ge=258)
@@ -74,6 +76,20 @@ class Scratch(Settings):
         if self.hidden_size % (2 * self.heads):
             raise ValueError(f"hidden_size: {self.hidden_size} is no multiple of 2 x heads = {2 * self.heads}")
         return self
+
+
+class CausalScratch(Scratch):
+    """A causal language model with random weights."""
+
+    architecture: Literal["llama", "gpt2"] = "llama"
+    """Whose network: llama or gpt2; for seq2seq t5."""
+
+
+class Seq2SeqScratch(Scratch):
+    """An encoder-decoder with random weights."""
+
+    architecture: Literal["t5"] = "t5"
+    """Whose network: llama or gpt2; for seq2seq t5."""
 
 
 class Lora(Settings):
@@ -89,19 +105,12 @@ class Lora(Settings):
     """Names of the layers that get adapters, e.g. [q_proj, v_proj]; null is every linear layer but the output."""
 
 
-class CausalSettings(StudentSettings):
-    """A language model that reads the question and writes the answer, for every task but pretraining."""
+class LanguageSettings(StudentSettings):
+    """What the students have that read a question and write an answer, for every task but pretraining."""
 
-    kind: Literal["causal"] = "causal"
-    """Which student."""
-    base: str | Scratch
-    """The model to start from: a folder, a hub id, or the settings of a network with random weights."""
-    loss_on: Literal["all", "target"] = "target"
-    """The tokens that are learnt: all of them, or those after the question. The stop token always is."""
     max_length: int = Field(default=512, ge=8)
-    """Tokens a row, the question included; of what is longer the last ones are kept, and the row is counted."""
-    packing: bool = True
-    """Lay several rows of a batch into one sequence, none sees another; where the base cannot, group by length."""
+    """Tokens that are read: a causal student's whole row, a seq2seq student's question. Of what is longer the last
+    ones are kept, and the row is counted."""
     lora: Lora | None = None
     """Train low-rank adapters only; null trains the whole network."""
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -109,10 +118,38 @@ class CausalSettings(StudentSettings):
     gradient_accumulation: int = Field(default=1, ge=1)
     """Batches a step."""
     rank_by: Literal["letter", "text"] = "letter"
-    """How an option is chosen: by the likelihood of its letter, or of the mean token of its text."""
+    """How a row with options is answered, in training and after: by the letter of one, chosen by its likelihood, or
+    by its text, chosen by the likelihood of its mean token."""
     max_new_tokens: int = Field(default=64, ge=1)
     """The most tokens of an answer that is written out."""
     report_to: str | tuple[str, ...] = "none"
     """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
     trainer: dict[str, Any] = {}
     """Any further transformers.TrainingArguments; they win over what stands above."""
+
+
+class CausalSettings(LanguageSettings):
+    """A causal language model: one text of question, answer and explanations."""
+
+    kind: Literal["causal"] = "causal"
+    """Which student."""
+    base: Annotated[Name | Annotated[CausalScratch, Tag("<settings>")], NAME_OR_SETTINGS]
+    """The model to start from: a folder, a hub id, or the settings of a network with random weights."""
+    loss_on: Literal["all", "target"] = "target"
+    """The tokens that are learnt: all of them, or those after the question. The stop token always is."""
+    packing: bool = True
+    """Lay several rows of a batch into one sequence, none sees another; where the base cannot, group by length."""
+
+
+class Seq2SeqSettings(LanguageSettings):
+    """An encoder-decoder: it reads the question and writes the answer, and in training the explanations."""
+
+    kind: Literal["seq2seq"] = "seq2seq"
+    """Which student."""
+    base: Annotated[Name | Annotated[Seq2SeqScratch, Tag("<settings>")], NAME_OR_SETTINGS]
+    """The model to start from: a folder, a hub id, or the settings of a network with random weights."""
+    max_target_length: int = Field(default=512, ge=8)
+    """Tokens that are learnt to be written; what is longer is cut off at its end, without a stop token, and counted."""
+
+
+AnyLanguageSettings: TypeAlias = CausalSettings | Seq2SeqSettings

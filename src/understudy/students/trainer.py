@@ -25,18 +25,17 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress
 from understudy.students.batches import shuffled
 from understudy.students.network import quiet
-from understudy.students.packing import Row
-from understudy.students.settings import CausalSettings
+from understudy.students.settings import LanguageSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically
 
 OURS = {"output_dir": "checkpoints stand beside the model", "resume_from_checkpoint": "a training always goes on"}
 
 
-class Lessons(Dataset[Row]):
+class Lessons(Dataset[Any]):
     """Rows in an order that is a function of the seed and the epoch alone."""
 
-    def __init__(self, rows: Sequence[Row], order: Callable[[int], list[int]]) -> None:
+    def __init__(self, rows: Sequence[Any], order: Callable[[int], list[int]]) -> None:
         self.rows = rows
         self.order_of = order
         self.set_epoch(0)
@@ -48,11 +47,11 @@ class Lessons(Dataset[Row]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, i: int) -> Row:
+    def __getitem__(self, i: int) -> Any:
         return self.rows[self.order[i]]
 
 
-def arguments(settings: CausalSettings, folder: Path, seed: int) -> TrainingArguments:
+def arguments(settings: LanguageSettings, folder: Path, seed: int) -> TrainingArguments:
     """The settings as transformers' own; ``settings.trainer`` wins.
 
     Raises:
@@ -95,9 +94,10 @@ def arguments(settings: CausalSettings, folder: Path, seed: int) -> TrainingArgu
 
 def fit(
     network: Any,
-    rows: Sequence[Row],
-    collate: Callable[[list[Row]], dict[str, Tensor]],
-    settings: CausalSettings,
+    rows: Sequence[Any],
+    tokens: Sequence[int],
+    collate: Callable[[list[Any]], dict[str, Tensor]],
+    settings: LanguageSettings,
     *,
     folder: Path,
     fingerprint: str,
@@ -108,12 +108,13 @@ def fit(
     """Train ``network`` in place, from the last whole checkpoint in ``folder`` that has this ``fingerprint``.
 
     Args:
+        tokens: how many of each row.
         collate: rows -> what the network takes, with ``labels``.
         by_length: whether a batch is of rows of like length.
     """
     args = arguments(settings, folder, seed)
-    lessons = Lessons(rows, _order([len(row["input_ids"]) for row in rows], settings.batch_size, seed, by_length))
-    costs = _tokens_by_step(lessons, args)
+    lessons = Lessons(rows, _order(tokens, settings.batch_size, seed, by_length))
+    costs = _tokens_by_step(tokens, lessons.order_of, args)
     if not settings.trainer.keys() & {"max_steps", "num_train_epochs"}:
         args.max_steps = _steps(settings, costs)
         if args.max_steps == 0:
@@ -206,19 +207,21 @@ def _order(lengths: Sequence[int], size: int, seed: int, by_length: bool) -> Cal
     return grouped if by_length else random_order
 
 
-def _tokens_by_step(lessons: Lessons, args: TrainingArguments) -> Callable[[], Iterator[int]]:
+def _tokens_by_step(
+    tokens: Sequence[int], order_of: Callable[[int], list[int]], args: TrainingArguments
+) -> Callable[[], Iterator[int]]:
     size = args.per_device_train_batch_size * max(1, args.n_gpu) * args.world_size * args.gradient_accumulation_steps
 
     def costs() -> Iterator[int]:
         for epoch in count():
-            order = lessons.order_of(epoch)
+            order = order_of(epoch)
             for start in range(0, len(order), size):
-                yield sum(len(lessons.rows[i]["input_ids"]) for i in order[start : start + size])
+                yield sum(tokens[i] for i in order[start : start + size])
 
     return costs
 
 
-def _steps(settings: CausalSettings, costs: Callable[[], Iterator[int]]) -> int:
+def _steps(settings: LanguageSettings, costs: Callable[[], Iterator[int]]) -> int:
     """How many steps ``settings.steps`` and ``settings.tokens`` come to."""
     if settings.tokens is None:
         return settings.steps or 0

@@ -1,0 +1,112 @@
+"""How a trained language model answers: by ranking options, or by writing."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from understudy.records import Example, Prediction
+from understudy.students import serial
+from understudy.students.batches import by_length
+from understudy.students.choices import Ranked
+from understudy.students.language import stop_of
+from understudy.students.written import About
+from understudy.task import COMMAS
+
+WINDOW = 512  # inputs that are sorted by length together; no more are held in memory
+BATCH_TOKENS = 4096
+
+
+@dataclass
+class LanguageModel(ABC):
+    """A trained student that reads a question and answers it."""
+
+    network: Any
+    tokenizer: Any
+    about: About
+    truncated: int = field(default=0, init=False)
+
+    def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
+        """One prediction an input, in input order.
+
+        The options of an example, or the labels of a classification task, are ranked by likelihood, and ``scores``
+        holds their shares. For anything else the answer is what the model writes.
+
+        Raises:
+            DataError: an example has more options than letters, or an option without a token.
+        """
+        stream = iter(inputs)
+        while window := list(islice(stream, WINDOW)):
+            options = [self._options(one) for one in window]
+            ranked = self._rank([(one, texts) for one, texts in zip(window, options, strict=True) if texts])
+            written = self._write([one for one, texts in zip(window, options, strict=True) if not texts])
+            for texts in options:
+                yield next(ranked) if texts else next(written)
+
+    @abstractmethod
+    def _scores(self, parts: Sequence[tuple[str, ...]]) -> Iterator[list[Ranked]]:
+        """The likelihood of each option, of rows that are the prompt, what leads from it to the options, and these."""
+
+    @abstractmethod
+    def _read(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt that an answer is to be written to."""
+
+    @abstractmethod
+    def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
+        """What the model writes to each prompt of a batch."""
+
+    def _options(self, one: str | Example) -> tuple[str, ...]:
+        if isinstance(one, Example) and one.choices:
+            return one.choices
+        return self.about.labels if self.about.task == "classification" else ()
+
+    def _rank(self, rows: Sequence[tuple[str | Example, tuple[str, ...]]]) -> Iterator[Prediction]:
+        scored = self._scores([self._parts(one, names) for one, names in rows])
+        for (one, names), scores in zip(rows, scored, strict=True):
+            by_mean = isinstance(one, Example) and bool(one.choices) and self.about.rank_by == "text"
+            yield _best(names, scores, by_mean)
+
+    def _parts(self, one: str | Example, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not (isinstance(one, Example) and one.choices):
+            return serial.prompt_of(one), serial.LEAD, *map(serial.label_part, names)
+        if self.about.rank_by == "letter":
+            return serial.prompt_of(one), f"{serial.LEAD} (", *serial.letters_of(one)
+        return serial.prompt_of(one), serial.LEAD, *(f" {name}" for name in names)
+
+    def _write(self, rows: Sequence[str | Example]) -> Iterator[Prediction]:
+        prompts = self._read([serial.prompt_of(one) for one in rows])
+        texts = [""] * len(rows)
+        for batch in by_length([len(prompt) for prompt in prompts], BATCH_TOKENS):
+            for i, text in zip(batch, self._answers([prompts[i] for i in batch]), strict=True):
+                texts[i] = text
+        yield from map(self._prediction, texts)
+
+    def _prediction(self, text: str) -> Prediction:
+        if self.about.task != "multilabel":
+            return Prediction(text)
+        named = text.removeprefix(serial.LEAD.strip()).strip().removesuffix(".")
+        told = {label.strip() for label in re.split(COMMAS, named)}
+        return Prediction(tuple(label for label in self.about.labels if label in told))
+
+    def _last(self, ids: list[int], room: int) -> list[int]:
+        """The last tokens that there is room for; a text that loses some is counted."""
+        self.truncated += len(ids) > room
+        return ids[-max(1, room) :]
+
+    @cached_property
+    def _stop(self) -> int:
+        return stop_of(self.network, self.tokenizer)
+
+
+def _best(names: Sequence[str], scores: Sequence[Ranked], by_mean: bool) -> Prediction:
+    values = [one.mean if by_mean else one.total for one in scores]
+    top = max(values)
+    weights = [math.exp(value - top) for value in values]
+    shares = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+    return Prediction(names[values.index(top)], shares)

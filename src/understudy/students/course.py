@@ -1,0 +1,142 @@
+"""One training of a language model, from rows to a folder; the kinds of students say how rows become batches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from understudy.errors import DataError, SettingsError
+from understudy.records import Example, digest
+from understudy.students import Progress, Trained, serial
+from understudy.students.delivery import deliver, finished, seldom, space, threads
+from understudy.students.language import names_of, origin_of
+from understudy.students.lora import with_lora
+from understudy.students.settings import AnyLanguageSettings, Lora
+from understudy.students.trainer import arguments, fit
+from understudy.students.written import About, card_facts, save
+from understudy.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Rows as a network takes them."""
+
+    rows: Sequence[Any]  # in the form that ``collate`` takes
+    tokens: Sequence[int]  # of each row
+    collate: Callable[[list[Any]], dict[str, Tensor]]
+    by_length: bool  # whether a batch is of rows of like length
+    details: Mapping[str, Any]  # what was cut, and the layout
+
+
+OpenBase: TypeAlias = Callable[[Any, Iterable[str]], tuple[Any, Any]]  # settings, texts -> network and tokenizer
+Lay: TypeAlias = Callable[[Any, Any, list[Example], Task, Any], Laid]  # network, tokenizer, rows, task, settings
+
+
+def train(
+    settings: AnyLanguageSettings,
+    task: Task,
+    examples: Iterable[Example],
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None,
+    card: Mapping[str, str],
+    open_base: OpenBase,
+    lay: Lay,
+) -> Trained:
+    """See ``understudy.students.train``."""
+    lessons = list(examples)
+    if not lessons:
+        raise DataError("student: there are no rows to train on; look at the dropped rows of this arm's steps")
+    if task.kind == "pretraining":
+        raise SettingsError(f"student.kind: a {settings.kind} student learns tasks with answers, not 'pretraining'")
+    texts = ["".join(serial.text_of(example, task, settings.rank_by)) for example in lessons]
+    labels = task.label_names or _labels(task, lessons)
+    fingerprint = digest(settings.canonical(), origin_of(settings), str(seed), task.kind, *labels, *texts)
+    done = finished(folder, fingerprint)
+    if done is not None:
+        return done
+    with space(folder), threads(settings.threads), torch.random.fork_rng():
+        torch.manual_seed(seed)  # of what starts random: a network from scratch, adapters
+        network, tokenizer = open_base(settings, texts)
+        laid = lay(network, tokenizer, lessons, task, settings)
+        checkpoints = folder.with_name("checkpoint")
+        trained, network = _fit(settings, network, laid, checkpoints, fingerprint, seed, seldom(progress))
+        if is_first_process():
+            about = About(
+                settings.kind, task.kind, labels, settings.rank_by, settings.max_length, settings.max_new_tokens
+            )
+            hub, name = names_of(settings)
+            keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
+            deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    return trained
+
+
+def check(settings: AnyLanguageSettings, open_base: OpenBase) -> str:
+    """See ``understudy.students.prepare``."""
+    arguments(settings, Path("checkpoint"), seed=0)
+    if isinstance(settings.base, str):
+        targets = settings.lora.targets if settings.lora else None
+        _opens(open_base, type(settings), settings.base, settings.revision, targets)
+    return origin_of(settings)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: under torchrun one of several does."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+@lru_cache
+def _opens(
+    open_base: OpenBase,
+    kind: Callable[..., AnyLanguageSettings],
+    base: str,
+    revision: str | None,
+    targets: tuple[str, ...] | None,
+) -> None:
+    """Load the base once: its config and the names of its files do not show whether it is whole."""
+    network, _ = open_base(kind(base=base, revision=revision), ())
+    if targets:
+        with_lora(network, Lora(targets=targets))
+
+
+def _fit(
+    settings: AnyLanguageSettings,
+    network: Any,
+    laid: Laid,
+    checkpoints: Path,
+    fingerprint: str,
+    seed: int,
+    report: Progress,
+) -> tuple[Trained, Any]:
+    """What the training took, and the trained network, whole again."""
+    size, details = network.num_parameters(), {"rows": len(laid.rows), **laid.details}
+    if settings.lora:
+        network = with_lora(network, settings.lora)
+        details["trained_parameters"] = network.num_parameters(only_trainable=True)
+    run = fit(
+        network, laid.rows, laid.tokens, laid.collate, settings, folder=checkpoints, fingerprint=fingerprint,
+        seed=seed, by_length=laid.by_length, report=report,
+    )  # fmt: skip
+    if settings.lora:
+        network = network.merge_and_unload()
+    network.config.use_cache = True  # Trainer turns it off
+    return Trained(
+        steps=run.steps, tokens=run.tokens, seconds=round(run.seconds, 3), parameters=size, details=details
+    ), network
+
+
+def _labels(task: Task, lessons: list[Example]) -> tuple[str, ...]:
+    """The answers there are, where the task does not list them."""
+    if task.kind not in ("classification", "multilabel"):
+        return ()
+    targets = [(row.target,) if isinstance(row.target, str) else row.target or () for row in lessons]
+    return tuple(sorted({label for target in targets for label in target}))
