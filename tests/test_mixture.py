@@ -88,11 +88,33 @@ def test_a_limit_holds_for_each_source(study: dict[str, Any], tmp_path: Path):
     [
         ("task.train=[{pth: a.jsonl}]", "task.train.0.pth: unknown key. Did you mean 'path'?"),
         ("task.train={pth: a.jsonl}", "task.train.pth: unknown key. Did you mean 'path'?"),
-        ("task.train=[]", "task.train: Tuple should have at least 1 item"),
+        ("task.train=[]", "task: train: the list is empty; name at least one source"),
         ("task.train=[a.jsonl, {path: b.jsonl, fields: {inputs: q}}]", "task.train.1.fields.inputs: unknown key."),
+        ("task.train.1.limits=5", "task.train.1.limits: unknown key. Did you mean 'limit'?"),
+        ("task.train.limit=5", "'train' is a list of 2: say which by its number from 0"),
+        ("task.train.1.fields.target=null", "needs 'target'; task.train.1 lacks it: name its column in fields.target"),
+        (
+            "task.train=[a.jsonl, {path: a.jsonl, fields: {input: q}}]",
+            "train.1: its rows would be dropped as duplicates",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_source_is_said_with_its_place(study: dict[str, Any], change: str, line: str):
     with pytest.raises(SettingsError) as error:
         load_study(study, [change])
     assert line in str(error.value)
+
+
+def test_a_source_of_a_mixture_is_changed_by_its_number(study: dict[str, Any], tmp_path: Path):
+    checked, _ = load_study(study, ["task.train.0.limit=2", "task.train.1.fields.subject=says"])
+    quiz, trivia = checked.task.sources("train")
+    assert (quiz.limit, trivia.sample) == (2, 3)
+    assert trivia.fields is not None
+    assert (trivia.fields.subject, trivia.fields.input) == ("says", "q")
+
+
+def test_one_file_is_read_in_two_ways_under_two_names(study: dict[str, Any], tmp_path: Path):
+    quiz = study["task"]["train"][0]
+    free = {**quiz, "name": "free", "fields": {"choices": None, "target_is": None}}
+    study["task"]["train"] = [quiz, free]
+    assert run(study, folder=tmp_path / "run")["arms"]["gold"]["rows"]["kept"] == 8

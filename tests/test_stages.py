@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from toys import write_jsonl
 
 from understudy import run
+from understudy.errors import SettingsError
+from understudy.study_file import load_study
 from understudy.workspace import Rows
 
 BIRDS, FISH = ("wug", "dax", "blick", "toma"), ("fep", "zib", "lorp", "gazz")
@@ -80,7 +82,7 @@ def test_a_teacher_is_trained_in_stages_and_then_explains(study: dict[str, Any],
         before, after = weights(folder, "five-field", seed), weights(folder, "untouched", seed)
         assert all(before[name].equal(after[name]) for name in before)
         assert not all(before[name].equal(other) for name, other in weights(folder, "multi-task", seed).items())
-    told = "in stages, each of its own steps: five-field after multi-task, untouched after five-field"
+    told = "in stages, on top of what the stage before took: five-field after multi-task, untouched after five-field"
     assert told in (folder / "REPORT.md").read_text()
     assert report["arms"]["five-field"]["student"]["steps"] == 150
     card = (folder / "arms" / "five-field" / "seed-0" / "model" / "README.md").read_text()
@@ -104,3 +106,20 @@ def test_a_teacher_is_trained_in_stages_and_then_explains(study: dict[str, Any],
         assert re.fullmatch(r"A \w+ is a (bird|fish)\. So the answer is (flies|swims)\.", row.rationale or "")
         assert re.fullmatch(r"Every (bird|fish) (flies|swims)\.", row.notes["fundamentals"])
         assert row.notes["explanations"] == f"{row.rationale}\n\n{row.notes['fundamentals']}"
+
+
+def test_a_later_stage_has_no_base_of_its_own(study: dict[str, Any]):
+    study["arms"]["five-field"]["student"]["base"] = {"hidden_size": 32}
+    with pytest.raises(SettingsError, match=re.escape("arms.five-field.student.base: it starts as the student of arm")):
+        load_study(study)
+    study["arms"]["five-field"]["student"]["base"] = study["student"]["base"]
+    load_study(study)
+
+
+def test_stages_are_named_as_the_report_names_them(study: dict[str, Any], tmp_path: Path):
+    study |= {"seeds": [0], "equal": ["steps", "tokens"]}
+    study["arms"] = {"one": ["gold"], "two": {"chain": ["gold"], "continues": "one"}}
+    study["student"] |= {"steps": 1}
+    report = run(study, folder=tmp_path / "run")
+    assert "two@steps after one@steps, two@tokens after one@tokens" in report["study"]["fair"]
+    assert "two@tokens: goes on from one@tokens, so it learnt that arm's rows too, before its own." in report["notes"]

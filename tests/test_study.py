@@ -38,8 +38,7 @@ def study(tmp_path: Path) -> Path:
 
 def test_paths_are_relative_to_the_study_file(study: Path):
     checked, _ = load_study(study)
-    assert checked.task.train is not None
-    assert checked.task.train.path == str(study.parent / "train.jsonl")
+    assert checked.task.sources("train")[0].path == str(study.parent / "train.jsonl")
     assert checked.teacher is not None
     assert checked.teacher.replies[0].path == str(study.parent / "replies.jsonl")
 
@@ -48,8 +47,8 @@ def test_an_arm_overrides_what_it_names_and_nothing_else(study: Path):
     changes = ["arms.small={chain: [gold], task: {train: {limit: 3}}, student: {steps: 2}}"]
     checked, _ = load_study(study, changes)
     gold, _, small = checked.plans()
-    assert small.task.train is not None
-    assert (small.task.train.limit, small.task.train.path) == (3, str(study.parent / "train.jsonl"))
+    (source,) = small.task.sources("train")
+    assert (source.limit, source.path) == (3, str(study.parent / "train.jsonl"))
     assert small.task.test == gold.task.test
     assert small.student.model_dump()["steps"] == 2
     assert gold.student.model_dump()["steps"] == 4
@@ -100,8 +99,7 @@ def test_words_that_only_look_like_urls_stay(study: Path):
 def test_variables_come_from_the_environment_and_are_not_written(study: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_DATA", "/data")
     checked, written = load_study(study, ["task.train=${MY_DATA}/t.jsonl"])
-    assert checked.task.train is not None
-    assert checked.task.train.path == "/data/t.jsonl"
+    assert checked.task.sources("train")[0].path == "/data/t.jsonl"
     assert written["task"]["train"] == "${MY_DATA}/t.jsonl"
 
 
@@ -133,6 +131,7 @@ WRONG = [
     ("arms.x=[{answers: {}, teacher: {modl: a}}]", "arms.x.chain.teacher.modl: unknown key. Did you mean 'model'?"),
     ("arms.x=[{gold: {}, answers: {}}]", "arms.x.chain: a link is a recipe's name or {name: {settings}}"),
     ("arms.x={chain: [gold], continues: y}", "arms.x.continues: no arm 'y' stands before it. Known: gold, answers"),
+    ("arms.x={chain: 5}", "arms.x.chain: Input should be a valid list"),
     ("arms.x={chain: [gold], continues: gold}", "arms.x.continues: a classifier does not go on from another's student"),
     ("arms.x=[{answers: 5}]", "arms.x.chain.answers: Input should be a valid dictionary"),
     ("arms.x={chain: [gold], task: {labels: {a: red, b: green}}}", "arms are compared on one test split"),
@@ -143,6 +142,7 @@ WRONG = [
     ("name=a/b", "name: String should match pattern"),
     ("arms.x", "--set 'arms.x': write it as key.subkey=value"),
     ("name.x=1", "--set 'name.x=1': 'name' holds 'toy' and has no keys below it"),
+    ("arms.gold.chain.1=answers", "--set 'arms.gold.chain.1=answers': 'chain' is a list of 1: say which by its number"),
 ]
 
 

@@ -30,7 +30,7 @@ INTERRUPTED = 130
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
 Changes = Annotated[list[str], typer.Option("--set", help="Change a key: --set student.steps=100. May be repeated.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Read at most this many rows of every split.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read at most this many rows of every source of every split.")]
 Folder = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/<name>]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 

@@ -71,5 +71,7 @@ def _cost(rows: Rows, entry: str, ledger: Ledger) -> Callable[[Example], float]:
 
 
 def _words(row: Example) -> float:
+    """Those that a student reads. Explanations stand in ``explanations``, and each also in a note of its own."""
     answers = row.target if isinstance(row.target, tuple) else (row.target,)
-    return sum(len(text.split()) for text in (row.input, row.rationale, *answers, *row.notes.values()) if text)
+    notes = (row.notes.get("subject"), row.notes.get("explanations"))
+    return sum(len(text.split()) for text in (row.input, *row.choices, *answers, *notes) if text)

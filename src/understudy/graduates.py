@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from understudy.equal import trim
+from understudy.errors import DataError
 from understudy.evaluation import score
 from understudy.lessons import Lessons
 from understudy.progress import Watch
@@ -45,6 +46,8 @@ class Graduate:
     answers: Mapping[int, Sequence[Target]]
     truncated: int
     """The test inputs of which a student has not read all, as they are longer than it reads; the most of any seed."""
+    continues: str = ""
+    """The graduate that this one's students started as."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def train_all(
     """
     for entry in study.equal:
         fair = lessons if entry in ("steps", "tokens") else trim(workspace, lessons, entry, ledger)
+        for one in fair:
+            _check_rows(one)
         tokens: int | None = None  # under equal tokens, all get those that the first arm's steps come to
         for one in fair:
             name = _name(study, one.arm.name, entry)
@@ -82,10 +87,10 @@ def train_all(
             settings, base = one.arm.student, bases[one.arm.name]
             if entry == "tokens" and tokens is not None:
                 settings = settings.model_copy(update={"steps": None, "tokens": tokens})
-            results = {}
+            results, continues = {}, _name(study, one.arm.continues, entry) if one.arm.continues else ""
             for seed in study.seeds:
-                if one.arm.continues:
-                    stage = folder.with_name(_name(study, one.arm.continues, entry)) / f"seed-{seed}" / "model"
+                if continues:
+                    stage = folder.with_name(continues) / f"seed-{seed}" / "model"
                     settings = settings.model_copy(update={"base": str(stage), "revision": None})
                     base = identity(str(stage))
                 pupil = Pupil(folder / f"seed-{seed}", f"{name}: seed {seed}", settings, one, seed)
@@ -94,7 +99,17 @@ def train_all(
             trained = {seed: examined.trained for seed, examined in results.items()}
             answers = {seed: examined.answers for seed, examined in results.items()}
             truncated = max(examined.truncated for examined in results.values())
-            yield Graduate(name, entry, one, trained, answers, truncated)
+            yield Graduate(name, entry, one, trained, answers, truncated, continues)
+
+
+def _check_rows(lessons: Lessons) -> None:
+    """Say whose rows are all dropped, and why, before any student is trained."""
+    if not len(lessons.rows):
+        dropped = [f"{step.taken.name}: {n:,} {why}" for step in lessons.steps for why, n in step.taken.dropped.items()]
+        raise DataError(
+            f"arm {lessons.arm.name!r}: no row is left to learn from (dropped at {', '.join(dropped)}); see "
+            f"{str(lessons.rows.folder / 'dropped.parquet')!r}"
+        )
 
 
 def _name(study: Study, arm: str, entry: str) -> str:

@@ -39,7 +39,7 @@ def run(
         study: a YAML file, the same as a mapping, or a ``Study``.
         folder: the run folder; ``runs/<name>`` by default.
         changes: ``"a.b=value"`` each, on top of the study.
-        limit: read at most this many rows of every split, in a run folder of its own.
+        limit: read at most this many rows of every source of every split, in a run folder of its own.
         offline: ask no teacher: every reply must be in the ledger, as after the import of a cassette. Recorded replies
             are read as always.
 
@@ -106,9 +106,9 @@ def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduat
 
 def _own_students(graduates: Sequence[Graduate], study: Study) -> str:
     own = [one.name for one in graduates if study.arms[one.lessons.arm.name].get("student")]
-    stages = [f"{one.name} after {one.lessons.arm.continues}" for one in graduates if one.lessons.arm.continues]
+    stages = [f"{one.name} after {one.continues}" for one in graduates if one.continues]
     told = [f"but {', '.join(own)}: a student of its own"] if own else []
-    told += [f"in stages, each of its own steps: {', '.join(stages)}"] if stages else []
+    told += [f"in stages, on top of what the stage before took: {', '.join(stages)}"] if stages else []
     return f" ({'; '.join(told)})" if told else ""
 
 
@@ -118,7 +118,10 @@ def _who(teacher: TeacherSettings) -> str:
 
 def _student(student: Settings) -> str:
     told = student.model_dump(mode="json")
-    return f"{told['kind']} on {told['base']}, {told['steps']} steps"
+    base = told["base"]
+    if isinstance(base, dict):
+        base = f"random weights ({base['architecture']}, {base['layers']} layers, {base['hidden_size']} wide)"
+    return f"{told['kind']} on {base}, {told['steps']} steps"
 
 
 def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
@@ -137,6 +140,7 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
         gold_rows=len(lessons.rows if lessons.arm.recipes == ("gold",) else lessons.steps[0]),
         training_rows=len(lessons.rows),
         overrides=[part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)],
+        continues=graduate.continues,
         equal=graduate.entry if len(study.equal) > 1 else "",
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Tag, model_validator
 
 from understudy.sources import Source
-from understudy.task import Task
+from understudy.task import Fields, Task
 
 Mixture: TypeAlias = Annotated[
-    Annotated[Source, Tag("<one>")] | Annotated[tuple[Source, ...], Field(min_length=1), Tag("<many>")],
+    Annotated[Source, Tag("<one>")] | Annotated[tuple[Source, ...], Tag("<many>")],
     Discriminator(lambda values: "<many>" if isinstance(values, (list, tuple)) else "<one>"),
 ]
 Split = Literal["train", "unlabelled", "test"]
@@ -27,6 +27,21 @@ class StudyTask(Task):
     """Rows that the teacher may answer; an answer that stands in them is never looked at."""
     test: Source
     """The locked test split."""
+
+    @model_validator(mode="after")
+    def _can_be_told_apart(self) -> StudyTask:
+        for split in SPLITS:
+            if getattr(self, split) == ():
+                raise ValueError(f"{split}: the list is empty; name at least one source, or take {split} out")
+            read: dict[str, tuple[int, Fields | None]] = {}
+            for place, source in enumerate(self.sources(split)):
+                first, fields = read.setdefault(source.dataset, (place, source.fields))
+                if fields != source.fields:
+                    raise ValueError(
+                        f"{split}.{place}: its rows would be dropped as duplicates of {split}.{first}'s, which have "
+                        f"their ids but other fields; give it a name of its own, e.g. name: {source.dataset}-{place}"
+                    )
+        return self
 
     def sources(self, split: Split) -> tuple[Source, ...]:
         """What the rows of a split are read from, in order; none where the task has no such split."""

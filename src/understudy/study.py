@@ -114,7 +114,7 @@ def check_study(study: Study) -> None:
     """
     before: list[Arm] = []
     for arm in study.plans():
-        _check_stage(arm, before)
+        _check_stage(arm, before, "base" in study.arms[arm.name].get("student", {}))
         before.append(arm)
         if not arm.task.metric_names:
             raise SettingsError(f"task.kind: there is no metric for kind: {arm.task.kind} yet")
@@ -127,7 +127,7 @@ def check_study(study: Study) -> None:
                 )
 
 
-def _check_stage(arm: Arm, before: Sequence[Arm]) -> None:
+def _check_stage(arm: Arm, before: Sequence[Arm], has_own_base: bool) -> None:
     """Refuse an arm that goes on from a student which will not be there, or which it cannot start as."""
     if arm.continues is None:
         return
@@ -144,6 +144,12 @@ def _check_stage(arm: Arm, before: Sequence[Arm]) -> None:
         )
     if kinds[0] != kinds[1]:
         raise SettingsError(f"{where}: the student of arm {arm.continues!r} is a {kinds[1]}, this one a {kinds[0]}")
+    bases = [one.student.model_dump()["base"] for one in (arm, known[arm.continues])]
+    if has_own_base and bases[0] != bases[1]:
+        raise SettingsError(
+            f"arms.{arm.name}.student.base: it starts as the student of arm {arm.continues!r}, so it has no base of "
+            "its own; take out base or continues"
+        )
 
 
 def _cost_is_unknown(arm: Arm, entry: str) -> bool:
@@ -228,17 +234,23 @@ def _check_chain(arm: Arm, where: str) -> None:
     for link in arm.chain:
         name, recipe = link.recipe, open_recipe(link.recipe)
         for need in sorted(recipe.needs - have):
-            raise SettingsError(f"{where}.chain: recipe {name!r} needs {need!r}; {_ways_out(need)}")
+            raise SettingsError(f"{where}.chain: recipe {name!r} needs {need!r}; {_ways_out(need, arm.task)}")
         if recipe.asks and link.teacher is None:
             raise SettingsError(
                 f"{where}.chain: recipe {name!r} asks a teacher, and the study names none; add teacher:"
             )
         have |= recipe.gives(link.settings)
     if "target" not in have:
-        raise SettingsError(f"{where}.chain: no row would have an answer to learn from; {_ways_out('target')}")
+        raise SettingsError(
+            f"{where}.chain: no row would have an answer to learn from; {_ways_out('target', arm.task)}"
+        )
 
 
-def _ways_out(need: str) -> str:
+def _ways_out(need: str, task: StudyTask) -> str:
+    read = [getattr(read_as(source, task).fields, need, None) for source in task.sources("train")]
+    if any(read):  # of a mixture some have it
+        lacking = ", ".join(f"task.train.{place}" for place, column in enumerate(read) if not column)
+        return f"{lacking} lacks it: name its column in fields.{need} there, or take that source out"
     if need in ("unlabelled", "train"):
         return f"add task.{need}"
     if need == "target":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,16 @@ def _set(values: dict[str, Any], change: str) -> None:
     if not sign or not path:
         raise SettingsError(f"--set {change!r}: write it as key.subkey=value")
     *parents, last = path.split(".")
-    for key in parents:
-        inner = values.setdefault(key, {})
-        if not isinstance(inner, dict):
+    inside: Any = values
+    for key, below in pairwise((*parents, last)):
+        inner = inside[int(key)] if isinstance(inside, list) else inside.setdefault(key, {})
+        if isinstance(inner, list) and not (below.isdecimal() and int(below) < len(inner)):
+            raise SettingsError(f"--set {change!r}: {key!r} is a list of {len(inner)}: say which by its number from 0")
+        if not isinstance(inner, (dict, list)):
             raise SettingsError(f"--set {change!r}: {key!r} holds {inner!r} and has no keys below it")
-        values = inner
+        inside = inner
     try:
-        values[last] = yaml.safe_load(text)
+        inside[int(last) if isinstance(inside, list) else last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {change!r}: the value is no YAML: {' '.join(str(error).split())}") from None
 
@@ -124,7 +128,8 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
         within(part.get("teacher"), "replies", one_or_many)
         within(part.get("teacher"), "model", model)
         within(part.get("student"), "base", model)
-        for link in part.get("chain") or ():
+        chain = part.get("chain")
+        for link in chain if isinstance(chain, list) else ():
             teacher = link.get("teacher") if isinstance(link, dict) else None
             within(teacher, "replies", one_or_many)
             within(teacher, "model", model)

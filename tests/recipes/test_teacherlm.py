@@ -128,6 +128,11 @@ def test_all_stages_of_a_teacherlm_at_once(teacher: Teacher):
     assert words == [[], every, *([name] for name in every)]
 
 
+def test_all_stages_of_one_explanation_hold_no_row_twice(teacher: Teacher):
+    rows = kept(made(teacher, ROWS[:1], explanations=["mistakes"], mixed=True))
+    assert [row.id for row in rows] == ["r0+teacherlm.answer", "r0+teacherlm.mistakes"]
+
+
 def test_another_order_asks_for_nothing_new(teacher: Teacher, server: ChatServer):
     made(teacher)
     made(teacher, explanations=["mistakes", "rationale"])
@@ -305,11 +310,10 @@ def test_the_recorded_explanations_of_the_example(monkeypatch: pytest.MonkeyPatc
     arms = {arm.name: arm for arm in study.plans()}
     rows = [study.task.example(row, id=row["id"]) for row in read_rows(DATA / "teacher_claude_csqa" / "train.jsonl.gz")]
     for name, count in (("all three", 300), ("PaLM's rationale", 300), ("PaLM's rationale, if it agrees", 224)):
-        arm = arms[name]
-        assert arm.teacher is not None
-        with Ledger.open() as ledger, open_teacher(arm.teacher, ledger) as teacher:
-            (link,) = arm.chain
-            made = kept(open_recipe(link[0]).make(rows, Given(study.task, teacher, [], []), link[1]))
+        (link,) = arms[name].chain
+        assert link.teacher is not None
+        with Ledger.open() as ledger, open_teacher(link.teacher, ledger) as teacher:
+            made = kept(open_recipe(link.recipe).make(rows, Given(study.task, teacher, [], []), link.settings))
         assert len(made) == count, name
         if name == "all three":
             assert made[0].notes["mistakes"] == rows[0].fields["mistakes"]

@@ -137,6 +137,13 @@ def test_label_saving_stands_in_the_report_with_gold_arms_of_two_sizes():
     assert "other student: sets its own student, so a difference to other arms may come from that." in report["notes"]
 
 
+def test_a_student_that_went_on_from_another_arm_is_no_gold_only_one():
+    later = arm("later", "gold", wrong=0, gold_rows=240, continues="answers")
+    report = build(study(arm("gold", "gold"), ANSWERS, later))
+    assert "label_saving" not in report
+    assert "later: goes on from answers, so it learnt that arm's rows too, before its own." in report["notes"]
+
+
 def test_label_saving_compares_arms_of_one_entry_of_equal_only():
     arms = [
         arm("gold@steps", "gold", equal="steps"),

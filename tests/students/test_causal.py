@@ -183,7 +183,10 @@ def test_lora_trains_adapters_and_delivers_a_whole_model(base: str, tmp_path: Pa
     assert changed == {"q_proj", "v_proj"}
     with pytest.raises(SettingsError, match=r"no layer 'q_prj'. Did you mean 'q_proj'\? Known: "):
         prepare(settings(base, lora={"targets": ["q_prj"]}), CHOICE)
-    every = settings(write_causal("gpt2", tmp_path / "gpt2"), steps=2, lora={})
+    gpt2 = write_causal("gpt2", tmp_path / "gpt2")  # its output layer is its embedding
+    with pytest.raises(SettingsError, match="targets: 'lm_head' shares its weights with another layer"):
+        prepare(settings(gpt2, lora={"targets": ["c_attn", "lm_head"]}), CHOICE)
+    every = settings(gpt2, steps=2, lora={})
     assert train(every, CHOICE, choices(20), tmp_path / "every" / "model", seed=0).details["trained_parameters"] > 0
 
 
@@ -206,6 +209,43 @@ def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) 
         prepare(settings(base, trainer={"output_dir": "x"}), LABELS)
     with pytest.raises(SettingsError, match="student.trainer: sometimes is not a valid"):
         prepare(settings(base, trainer={"save_strategy": "sometimes"}), LABELS)
+    with pytest.raises(SettingsError, match="student.trainer.eval_strategy: a training sees no rows but its own"):
+        prepare(settings(base, trainer={"eval_strategy": "steps"}), LABELS)
+    with pytest.raises(SettingsError, match="student.trainer: wandbee is not supported, only "):
+        prepare(settings(base, report_to="wandbee"), LABELS)
+    with pytest.raises(SettingsError, match="student.trainer: .*rapid"):
+        prepare(settings(base, trainer={"learning_rate": "rapid"}), LABELS)
+    assert trained("text", trainer={"learning_rate": "1e-4", "max_steps": "2"}).steps == 2  # YAML's 1e-4 is a text
+    dropped = {"num_train_epochs": 1, "dataloader_drop_last": True}
+    assert trained("dropped", trainer=dropped).tokens == trained("two of three", steps=2).tokens
+
+
+def test_what_a_base_was_published_to_write_with_does_not_count(tmp_path: Path) -> None:
+    base = Path(write_causal("llama", tmp_path / "base", wide=0.02))
+    sampled = {"do_sample": True, "repetition_penalty": 1.5, "min_length": 30, "no_repeat_ngram_size": 2}
+    (base / "generation_config.json").write_text(json.dumps(sampled | {"eos_token_id": [0, 5]}))
+    rows = [row.replace(target="aaaaaaaa" if row.target == "animal" else "bbbbbbbb") for row in words(60)]
+    train(settings(str(base), steps=120), COPY, rows, tmp_path / "model", seed=0)
+    assert share_right(load_model(tmp_path / "model"), rows) > 0.9
+    told = json.loads((tmp_path / "model" / "generation_config.json").read_text("utf-8"))
+    assert told["eos_token_id"] == 0
+    assert not told.keys() & sampled.keys()
+
+    about = tmp_path / "model" / "student.json"  # an answer may be as long as the base has positions
+    about.write_text(json.dumps(json.loads(about.read_text("utf-8")) | {"max_new_tokens": 300}))
+    model = load_model(tmp_path / "model")
+    assert share_right(model, rows) > 0.9
+    assert model.truncated == 0
+
+
+def test_equal_options_share_a_score_and_one_that_is_too_long_is_named(base: str, tmp_path: Path) -> None:
+    train(settings(base, steps=2, rank_by="text"), CHOICE, choices(8), tmp_path / "model", seed=0)
+    model = load_model(tmp_path / "model")
+    prediction = next(model.predict([choices(1)[0].replace(choices=("bee", "bee", "saw"))]))
+    assert sum(prediction.scores.values()) == pytest.approx(1)
+    long = choices(1)[0].replace(id="long", choices=("bee", "b" * 10_000))
+    with pytest.raises(DataError, match="^example 'long': a prompt of .* cut [0-9]+ tokens off$"):
+        list(model.predict(["What?", *choices(3), long]))
 
 
 def test_the_same_call_again_reads_what_it_took_and_draws_are_left_alone(base: str, tmp_path: Path) -> None:
@@ -304,6 +344,11 @@ def test_rows_and_bases_that_do_not_go(base: str, encoder: str, tmp_path: Path) 
     refused("'0': 'red' is none of its choices", [choices(1)[0].replace(target="red")])
     refused("'0': a row without a target", [choices(1)[0].replace(target=None)])
     refused("there is no folder './nowhere'", choices(3), origin="./nowhere")
+    packed_up = Path(write_causal("llama", tmp_path / "quantised"))
+    told = json.loads((packed_up / "config.json").read_text("utf-8"))
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (packed_up / "config.json").write_text(json.dumps(told | quantised))
+    refused("cannot be loaded as a causal language model: ", choices(3), origin=str(packed_up))
     refused("sees the tokens after the one it predicts|cannot be loaded", choices(3), origin=encoder)
     with pytest.raises(SettingsError, match="a causal cannot learn kind: pretraining; it fits classification, "):
         prepare(settings(base), CHOICE.model_copy(update={"kind": "pretraining"}))
@@ -323,10 +368,12 @@ def test_two_processes_train_one_student(tmp_path: Path) -> None:
     one = train(fast, CHOICE, choices(48), tmp_path / "one" / "model", seed=0)
     code = tmp_path / "part.py"
     code.write_text(
-        "import sys; from pathlib import Path; sys.path.insert(0, 'tests/students')\n"
+        "import os, sys; from pathlib import Path; sys.path.insert(0, 'tests/students')\n"
         "from test_causal import CHOICE, SCRATCH, choices, settings, train\n"
         "fast = settings(SCRATCH, steps=20, batch_size=4, learning_rate=1e-3, checkpoint_every_s=0)\n"
-        "print(train(fast, CHOICE, choices(48), Path(sys.argv[1]), seed=0).tokens)\n"
+        "done = train(fast, CHOICE, choices(48), Path(sys.argv[1]), seed=0)\n"
+        "os.write(1, f'{done.tokens}\\n'.encode())\n"  # in one piece: both get here at once
+        "assert Path(sys.argv[1]).exists()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
     root, folder = Path(__file__).parents[2], tmp_path / "two" / "model"

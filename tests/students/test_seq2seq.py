@@ -199,6 +199,13 @@ def test_options_are_ranked_as_one_at_a_time(family: str, rank_by: str, tmp_path
         assert prediction.output == row.choices[scores.index(max(scores))]
 
 
+def test_an_option_that_the_tokenizer_makes_nothing_of_is_named(t5: str, tmp_path: Path) -> None:
+    train(settings(t5, steps=1, rank_by="text"), CHOICE, choices(8), tmp_path / "model", seed=0)
+    blank = choices(1)[0].replace(id="blank", choices=("bee", " "))
+    with pytest.raises(DataError, match="^example 'blank': option 1 of 2 has no tokens; change its text"):
+        list(load_model(tmp_path / "model").predict([*choices(3), blank]))
+
+
 def test_lora_trains_adapters_and_delivers_a_whole_model(t5: str, tmp_path: Path) -> None:
     lora = settings(t5, steps=30, lora={"r": 4, "targets": ["q", "v"]})
     trained = train(lora, CHOICE, choices(20), tmp_path / "model", seed=0)

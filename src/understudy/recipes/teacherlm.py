@@ -155,7 +155,8 @@ def lessons(example: Example, settings: TeacherLM, seed: int) -> Iterator[Exampl
     if not settings.mixed:
         yield example.child(STEP, notes=serialised(example, order, settings.triggers))
         return
-    for part, names in {"answer": [], "all": order, **{name: [name] for name in settings.explanations}}.items():
+    together = {"all": order} if len(order) > 1 else {}
+    for part, names in {"answer": [], **together, **{name: [name] for name in settings.explanations}}.items():
         yield example.child(STEP, part, notes=serialised(example, names, settings.triggers))
 
 

@@ -49,6 +49,7 @@ class ArmResult:
         gold_rows: rows with a human's answer that the arm was given.
         training_rows: rows that a student learned from.
         overrides: what the arm sets for itself: ``"task"``, ``"teacher"``, ``"student"``.
+        continues: the arm whose students this one's started as, if any.
         equal: the entry of the study's ``equal`` that this arm was trained under, where there are several.
         notes: for the reader; the report puts the arm's name before each.
     """
@@ -63,6 +64,7 @@ class ArmResult:
     gold_rows: int
     training_rows: int
     overrides: Sequence[str] = ()
+    continues: str = ""
     equal: str = ""
     notes: Sequence[str] = ()
 

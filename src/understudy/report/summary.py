@@ -180,7 +180,7 @@ def _label_saving(arms: Sequence[ArmResult], report: Mapping[str, Any]) -> dict[
     if not metrics:
         return {}
     mean = {arm.name: report["arms"][arm.name]["metrics"][metrics[0]]["mean"] for arm in arms}
-    comparable = [arm for arm in arms if "student" not in arm.overrides]
+    comparable = [arm for arm in arms if "student" not in arm.overrides and not arm.continues]
     saving = {}
     for arm in comparable:
         curve = [(a.gold_rows, mean[a.name]) for a in comparable if _gold_only(a) and a.equal == arm.equal]
@@ -220,10 +220,13 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
     for arm in results.arms:
         if "student" in arm.overrides:
             notes.append(f"{arm.name}: sets its own student, so a difference to other arms may come from that.")
+        if arm.continues:
+            notes.append(f"{arm.name}: goes on from {arm.continues}, so it learnt that arm's rows too, before its own.")
     if len(report["study"]["seeds"]) == 1:
         notes.append("One seed: the intervals do not know how much training itself varies.")
     if len(arms) > PAIRS_UP_TO:
-        notes.append(f"More than {PAIRS_UP_TO} arms: each is compared with {results.arms[0].name} only.")
+        firsts = {arm.equal: arm.name for arm in reversed(results.arms)}.values()
+        notes.append(f"More than {PAIRS_UP_TO} arms: each is compared with {' or '.join(reversed(firsts))} only.")
     return notes
 
 

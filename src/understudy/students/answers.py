@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -50,8 +50,11 @@ class LanguageModel(ABC):
                 yield next(ranked) if texts else next(written)
 
     @abstractmethod
-    def _scores(self, parts: Sequence[tuple[str, ...]]) -> Iterator[list[Ranked]]:
-        """The likelihood of each option, of rows that are the prompt, what leads from it to the options, and these."""
+    def _scores(self, parts: Sequence[tuple[str, ...]], name_of: Callable[[int], str]) -> Iterator[list[Ranked]]:
+        """The likelihood of each option, of rows that are the prompt, what leads from it to the options, and these.
+
+        An error calls a row by ``name_of`` its number.
+        """
 
     @abstractmethod
     def _read(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -67,7 +70,8 @@ class LanguageModel(ABC):
         return self.about.labels if self.about.task == "classification" else ()
 
     def _rank(self, rows: Sequence[tuple[str | Example, tuple[str, ...]]]) -> Iterator[Prediction]:
-        scored = self._scores([self._parts(one, names) for one, names in rows])
+        name_of = lambda i: _name(rows[i][0])  # noqa: E731
+        scored = self._scores([self._parts(one, names) for one, names in rows], name_of)
         for (one, names), scores in zip(rows, scored, strict=True):
             by_mean = isinstance(one, Example) and bool(one.choices) and self.about.rank_by == "text"
             yield _best(names, scores, by_mean)
@@ -104,9 +108,15 @@ class LanguageModel(ABC):
         return stop_of(self.network, self.tokenizer)
 
 
+def _name(one: str | Example) -> str:
+    return f"example {one.id!r}" if isinstance(one, Example) else f"input {one[:40]!r}"
+
+
 def _best(names: Sequence[str], scores: Sequence[Ranked], by_mean: bool) -> Prediction:
     values = [one.mean if by_mean else one.total for one in scores]
     top = max(values)
     weights = [math.exp(value - top) for value in values]
-    shares = {name: weight / sum(weights) for name, weight in zip(names, weights, strict=True)}
+    shares = dict.fromkeys(names, 0.0)
+    for name, weight in zip(names, weights, strict=True):  # equal options are one answer
+        shares[name] += weight / sum(weights)
     return Prediction(names[values.index(top)], shares)

@@ -83,6 +83,7 @@ def identity(base: str, revision: str | None = None) -> str:
         p
         for pattern in ("*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json")
         for p in folder.glob(pattern)
+        if p.name != "training.json"  # how long a student of ours took
     ]
     for path in sorted(names):
         content.update(f"{path.relative_to(folder)} {_sha256(path)}\n".encode())

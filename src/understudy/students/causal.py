@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from understudy.errors import DataError
 from understudy.records import Example
@@ -40,7 +41,12 @@ def open_base(settings: CausalSettings, texts: Iterable[str]) -> tuple[Any, Any]
         raise DataError(
             f"student.base: {settings.base!r} sees the tokens after the one it predicts; use a causal model"
         )
-    stop_of(network, tokenizer)
+    # Sampling, penalties and least lengths that the base was published with are not this student's.
+    network.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=stop_of(network, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return network, tokenizer
 
 
@@ -87,16 +93,16 @@ def _not_packed(network: Any, settings: CausalSettings, limit: int) -> str | Non
 class CausalModel(LanguageModel):
     """A trained causal student; what it writes ends with the line."""
 
-    def _scores(self, parts: Sequence[tuple[str, ...]]) -> Iterator[list[Ranked]]:
+    def _scores(self, parts: Sequence[tuple[str, ...]], name_of: Callable[[int], str]) -> Iterator[list[Ranked]]:
         rows = []
         for prompt, lead, *options in encode(self.tokenizer, parts):
             room = longest_of(self.network, self.about.max_length) - max(map(len, options))
             rows.append((self._last(self._start + prompt + lead, room), options))
-        return rank(self.network, rows, pad_id=self._stop, batch_tokens=BATCH_TOKENS)
+        return rank(self.network, rows, pad_id=self._stop, batch_tokens=BATCH_TOKENS, name_of=name_of)
 
     def _read(self, prompts: Sequence[str]) -> list[list[int]]:
         limit = longest_of(self.network, self.about.max_length + self.about.max_new_tokens)
-        room = min(self.about.max_length, limit - self.about.max_new_tokens)
+        room = min(self.about.max_length, max(limit - self.about.max_new_tokens, limit // 2))
         coded = encode(self.tokenizer, [(prompt,) for prompt in prompts])
         return [self._last(self._start + prompt, room) for (prompt,) in coded]
 

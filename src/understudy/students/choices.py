@@ -43,7 +43,14 @@ class Ranked:
         return self.total / self.tokens
 
 
-def rank(network: Any, rows: Iterable[Row], *, pad_id: int, batch_tokens: int = 1024) -> Iterator[list[Ranked]]:
+def rank(
+    network: Any,
+    rows: Iterable[Row],
+    *,
+    pad_id: int,
+    batch_tokens: int = 1024,
+    name_of: Callable[[int], str] = "rows[{}]".format,
+) -> Iterator[list[Ranked]]:
     """The log-likelihood of every option of every row, in input order; memory does not grow with the rows.
 
     Equal options of a row have equal scores, to the last bit.
@@ -54,17 +61,23 @@ def rank(network: Any, rows: Iterable[Row], *, pad_id: int, batch_tokens: int = 
         pad_id: any token id of the vocabulary; it fills up batches and is never attended to.
         batch_tokens: tokens a forward pass, padding included; a single longer row has a pass of its own. The default
             suits a processor's cache; an accelerator wants more.
+        name_of: what an error calls a row of this number.
 
     Raises:
         DataError: a row has no prompt, no options or an option of no tokens, or is longer than the model's positions.
     """
     limit = getattr(network.config, "max_position_embeddings", None)
     longest = lambda row: len(row[0]) + max(map(len, row[1])) - 1  # noqa: E731
-    return _ranked(rows, partial(_after_prompts, network, pad_id, batch_tokens), batch_tokens, limit, longest)
+    return _ranked(rows, partial(_after_prompts, network, pad_id, batch_tokens), batch_tokens, limit, longest, name_of)
 
 
 def rank_seq2seq(
-    network: Any, rows: Iterable[LedRow], *, pad_id: int, batch_tokens: int = 1024
+    network: Any,
+    rows: Iterable[LedRow],
+    *,
+    pad_id: int,
+    batch_tokens: int = 1024,
+    name_of: Callable[[int], str] = "rows[{}]".format,
 ) -> Iterator[list[Ranked]]:
     """As ``rank``, for an encoder-decoder: the prompt is what the encoder reads, an option what the decoder writes.
 
@@ -76,7 +89,7 @@ def rank_seq2seq(
     """
     limit = getattr(network.config, "max_position_embeddings", None)
     longest = lambda row: max(len(row[0]), len(row[2]) + max(map(len, row[1])))  # noqa: E731
-    return _ranked(rows, partial(_decoded, network, pad_id, batch_tokens), batch_tokens, limit, longest)
+    return _ranked(rows, partial(_decoded, network, pad_id, batch_tokens), batch_tokens, limit, longest, name_of)
 
 
 def _ranked(
@@ -85,9 +98,10 @@ def _ranked(
     batch_tokens: int,
     limit: int | None,
     longest: Callable[[R], int],
+    name_of: Callable[[int], str],
 ) -> Iterator[list[Ranked]]:
     stream = enumerate(rows)
-    while window := [_checked(number, row, limit, longest) for number, row in islice(stream, WINDOW)]:
+    while window := [_checked(name_of(number), row, limit, longest) for number, row in islice(stream, WINDOW)]:
         ranked: list[list[Ranked]] = [[] for _ in window]
         for batch in by_length([len(row[0]) for row in window], batch_tokens):
             options = dict.fromkeys((place, tuple(o)) for place, i in enumerate(batch) for o in window[i][1])
@@ -99,20 +113,20 @@ def _ranked(
         yield from ranked
 
 
-def _checked(number: int, row: R, limit: int | None, longest: Callable[[R], int]) -> R:
+def _checked(name: str, row: R, limit: int | None, longest: Callable[[R], int]) -> R:
     prompt, options = row[0], row[1]
     if not len(prompt):
-        raise DataError(f"rows[{number}]: the prompt has no tokens; begin it with a token such as the tokenizer's bos")
+        raise DataError(f"{name}: the prompt has no tokens; begin it with a token such as the tokenizer's bos")
     if not len(options):
-        raise DataError(f"rows[{number}]: there are no options to rank; give one or more, or leave the row out")
+        raise DataError(f"{name}: there are no options to rank; give one or more, or leave the row out")
     for place, option in enumerate(options):
         if not len(option):
             raise DataError(
-                f"rows[{number}]: option {place} of {len(options)} has no tokens; change its text or leave the row out"
+                f"{name}: option {place} of {len(options)} has no tokens; change its text or leave the row out"
             )
     if limit is not None and (taken := longest(row)) > limit:
         raise DataError(
-            f"rows[{number}]: a prompt of {len(prompt)} tokens and options of up to {max(map(len, options))} take "
+            f"{name}: a prompt of {len(prompt)} tokens and options of up to {max(map(len, options))} take "
             f"{taken} positions and the model has {limit}; cut {taken - limit} tokens off"
         )
     return row

@@ -77,6 +77,8 @@ def train(
             keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
             deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))
             shutil.rmtree(checkpoints, ignore_errors=True)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process finds the model when this returns
     return trained
 
 

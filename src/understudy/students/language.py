@@ -72,7 +72,7 @@ def read(source: str | Path, what: str, kind: str = "causal", **where: Any) -> t
             )
     except DataError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{what} cannot be loaded as {CALLED[kind]}: {first}") from error
     return network, tokenizer

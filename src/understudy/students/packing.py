@@ -1,7 +1,8 @@
 """Batches of rows as tensors: all rows in one sequence, none of which sees another, or one row a sequence.
 
-Packing is a matter of layout only: the same rows give the same loss. Nothing is padded: each row's positions start at
-0, attention goes row by row, and logits are made only where a token is learnt.
+Packing is a matter of layout only: the same rows give the same loss. No row is padded: each row's positions start at 0,
+attention goes row by row, and logits are made only where a token is learnt. What fills a sequence up to a round number
+of tokens are rows of their own, of which nothing is learnt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 IGNORED = -100  # a label that is not learnt
 TOLERANCE = 1e-3  # of the logits' spread: far above float32's noise, far below what a row makes of a neighbour
+ROUND = 64  # sizes of a batch are rounded up to multiples: a processor prepares bf16 arithmetic anew for each size
 ROW_BY_ROW = "understudy_row_by_row"
 
 
@@ -33,25 +35,34 @@ def packed(rows: Sequence[Row]) -> dict[str, Any]:
     """The rows one after another, for a network that ``isolates``.
 
     Returns:
-        ``input_ids`` and ``position_ids``, (1, tokens); ``logits_to_keep``, (learnt + 1,), the tokens before one that
-        is learnt, and the last; ``labels``, (1, learnt + 1), ``IGNORED`` and then the learnt tokens, so that a loss
-        which shifts labels by one meets the right logits; and for attention ``lengths``, a number a row, and
-        ``places``, (tokens,), where each token stands once the rows are padded and flattened.
+        ``input_ids`` and ``position_ids``, (1, tokens); ``logits_to_keep``, (learnt + 1 or more,), the tokens before
+        one that is learnt, and then the last; ``labels``, of the same length, ``IGNORED`` and then the learnt tokens,
+        so that a loss which shifts labels by one meets the right logits, and ``IGNORED`` again; and for attention
+        ``lengths``, a number a row, and ``places``, (tokens,), where each token stands once the rows are padded and
+        flattened.
     """
+    widest = max(len(row["input_ids"]) for row in rows)
+    rows = [*rows, *_filling(-sum(len(row["input_ids"]) for row in rows) % ROUND, widest)]
     lengths = tuple(len(row["input_ids"]) for row in rows)
-    widest = max(lengths)
     positions = torch.cat([torch.arange(length) for length in lengths])
     starts = torch.repeat_interleave(torch.arange(len(rows)) * widest, torch.tensor(lengths))
     labels = torch.tensor([*chain.from_iterable(row["labels"] for row in rows)])
     before = (labels[1:] != IGNORED).nonzero()[:, 0]
+    rest = 1 + -(len(before) + 1) % ROUND
     return {
         "input_ids": torch.tensor([[*chain.from_iterable(row["input_ids"] for row in rows)]]),
         "position_ids": positions[None],
-        "labels": torch.cat([torch.tensor([IGNORED]), labels[before + 1]])[None],
-        "logits_to_keep": torch.cat([before, torch.tensor([len(labels) - 1])]),
+        "labels": torch.cat([torch.tensor([IGNORED]), labels[before + 1], torch.full((rest - 1,), IGNORED)])[None],
+        "logits_to_keep": torch.cat([before, torch.full((rest,), len(labels) - 1)]),
         "lengths": lengths,
         "places": starts + positions,
     }
+
+
+def _filling(count: int, widest: int) -> list[Row]:
+    """``count`` tokens in rows none of which is longer than ``widest``, so that the network has positions for them."""
+    sizes = [min(widest, count - at) for at in range(0, count, widest)]
+    return [Row(input_ids=[0] * size, labels=[IGNORED] * size) for size in sizes]
 
 
 def padded_rows(rows: Sequence[Row], *, pad_id: int) -> dict[str, Tensor]:
@@ -90,8 +101,8 @@ def isolates(network: Any, limit: int) -> bool:
         network.set_attn_implementation(ROW_BY_ROW)
         on_device = {name: value.to(device) if torch.is_tensor(value) else value for name, value in both.items()}
         together = network(**on_device, use_cache=False).logits[0]
-        expected = torch.cat([*(logits[:-1] for logits in alone), alone[-1][-1:]])
-        same = float((together - expected).abs().max()) <= TOLERANCE * float(expected.std())
+        expected = torch.cat([logits[:-1] for logits in alone])
+        same = float((together[: len(expected)] - expected).abs().max()) <= TOLERANCE * float(expected.std())
     except (RuntimeError, ValueError, TypeError):  # it hands no lengths to its attention
         same = False
     finally:

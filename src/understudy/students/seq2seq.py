@@ -7,7 +7,7 @@ answer, in every base, and the explanations cost nothing when the student answer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -139,13 +139,13 @@ def batch_of(pairs: Sequence[Pair], *, start: int, pad_id: int) -> dict[str, Ten
 class Seq2SeqModel(LanguageModel):
     """A trained seq2seq student; what it writes ends with the stop token."""
 
-    def _scores(self, parts: Sequence[tuple[str, ...]]) -> Iterator[list[Ranked]]:
+    def _scores(self, parts: Sequence[tuple[str, ...]], name_of: Callable[[int], str]) -> Iterator[list[Ranked]]:
         prompts = self._read([prompt for prompt, *_ in parts])
         answers = encode(self.tokenizer, [_begun(rest) for _, *rest in parts])
         rows = [
             (prompt, options, self._opening + lead) for prompt, (lead, *options) in zip(prompts, answers, strict=True)
         ]
-        return rank_seq2seq(self.network, rows, pad_id=self._pad, batch_tokens=BATCH_TOKENS)
+        return rank_seq2seq(self.network, rows, pad_id=self._pad, batch_tokens=BATCH_TOKENS, name_of=name_of)
 
     def _read(self, prompts: Sequence[str]) -> list[list[int]]:
         return [self._framed(prompt) for (prompt,) in encode(self.tokenizer, [(prompt,) for prompt in prompts])]

@@ -8,7 +8,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from understudy.settings import Settings
 
-
 Name: TypeAlias = Annotated[str, Tag("<name>")]
 NAME_OR_SETTINGS = Discriminator(lambda value: "<name>" if isinstance(value, str) else "<settings>")
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.trainer_utils import get_last_checkpoint
 
 from understudy.errors import SettingsError
@@ -29,7 +30,11 @@ from understudy.students.settings import LanguageSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically
 
-OURS = {"output_dir": "checkpoints stand beside the model", "resume_from_checkpoint": "a training always goes on"}
+OURS = {
+    "output_dir": "checkpoints stand beside the model",
+    "resume_from_checkpoint": "a training always goes on",
+    "eval_strategy": "a training sees no rows but its own, the study evaluates the student",
+}
 
 
 class Lessons(Dataset[Any]):
@@ -57,12 +62,12 @@ def arguments(settings: LanguageSettings, folder: Path, seed: int) -> TrainingAr
     Raises:
         SettingsError: there is no such argument, or transformers refuses its value.
     """
-    known = [one.name for one in dataclasses.fields(TrainingArguments) if one.init]
+    known = {one.name: type(one.default) for one in dataclasses.fields(TrainingArguments) if one.init}
     for name in settings.trainer:
         if name in OURS:
             raise SettingsError(f"student.trainer.{name}: {OURS[name]}; take this key out")
         if name not in known:
-            raise SettingsError(f"student.trainer.{name}: unknown key. {did_you_mean(name, known)}")
+            raise SettingsError(f"student.trainer.{name}: unknown key. {did_you_mean(name, list(known))}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ours: dict[str, Any] = {
         "output_dir": str(folder),
@@ -87,8 +92,13 @@ def arguments(settings: LanguageSettings, folder: Path, seed: int) -> TrainingAr
         "disable_tqdm": True,
     }
     try:
-        return TrainingArguments(**ours | settings.trainer)
-    except (ValueError, TypeError) as error:
+        for name, value in settings.trainer.items():  # YAML reads 1e-4 as a text
+            ours[name] = known[name](value) if isinstance(value, str) and known[name] in (int, float) else value
+        args = TrainingArguments(**ours)
+        for report in get_reporting_integration_callbacks(args.report_to):
+            report()  # which is an error where its package is not installed
+        return args
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise SettingsError(f"student.trainer: {str(error).strip().splitlines()[0]}") from error
 
 
@@ -210,11 +220,13 @@ def _order(lengths: Sequence[int], size: int, seed: int, by_length: bool) -> Cal
 def _tokens_by_step(
     tokens: Sequence[int], order_of: Callable[[int], list[int]], args: TrainingArguments
 ) -> Callable[[], Iterator[int]]:
-    size = args.per_device_train_batch_size * max(1, args.n_gpu) * args.world_size * args.gradient_accumulation_steps
+    batch = args.per_device_train_batch_size * max(1, args.n_gpu) * args.world_size
+    size = batch * args.gradient_accumulation_steps
 
     def costs() -> Iterator[int]:
         for epoch in count():
             order = order_of(epoch)
+            order = order[: len(order) - len(order) % batch] if args.dataloader_drop_last else order
             for start in range(0, len(order), size):
                 yield sum(tokens[i] for i in order[start : start + size])
 
