@@ -22,7 +22,18 @@ from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from loopback.bench import Bench, Taken, cpu_ms, finished, others_cpu_s, peak_mb, rate, served, server_ms
+from loopback.bench import (
+    Bench,
+    Taken,
+    cpu_ms,
+    finished,
+    others_cpu_s,
+    peak_mb,
+    rate,
+    served,
+    server_ms,
+    time_a_synced_write,
+)
 from loopback.clients import ALWAYS
 
 NAMES = {"ours": "ours", "bare": "bare aiohttp", "bare_uvloop": "aiohttp, uvloop, orjson", "openai": "openai client"}
@@ -43,6 +54,7 @@ def take_turns(
         for client in clients if number % 2 == 0 else reversed(clients):
             some = max(concurrency * 2, rows // FEWER.get(client, 1))
             took[client].append(bench.measure(client, some, concurrency, latency_ms=latency_ms))
+            bench.synced_ms.append(time_a_synced_write(bench.folder))
     return took
 
 
@@ -72,6 +84,8 @@ def speed(bench: Bench) -> None:
         lead = min(cpu_ms(took[client]) / server_ms(took[client]) for client in ("ours", "bare"))
         bench.figure(f"CPU a row over the server's {at}", lead, 4, "x")
     patience(bench)
+    least, middle, most = min(bench.synced_ms), statistics.median(bench.synced_ms), max(bench.synced_ms)
+    print(f"  a synced write of 64 kB took {middle:.1f} ms in the median, {least:.1f} to {most:.1f} between the turns")
 
 
 def patience(bench: Bench) -> None:

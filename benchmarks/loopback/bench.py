@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class Bench:
     repeat: int
     quick: bool
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    synced_ms: list[float] = field(default_factory=list)
+    """What writes took that wait for the disk, as each commit of a ledger does; one after each client's turn."""
 
     def figure(self, what: str, value: float, goal: float, unit: str, *, at_most: bool = False) -> None:
         """Note a figure; it holds when it is at least, or at most, its goal."""
@@ -96,6 +99,18 @@ def served() -> Iterator[str]:
             yield server.stdout.readline().strip()
         finally:
             server.terminate()
+
+
+def time_a_synced_write(folder: Path, size: int = 65_536) -> float:
+    """Milliseconds that a write of ``size`` bytes takes until the disk has it: the median of 11."""
+    took = []
+    with (folder / "synced").open("ab", buffering=0) as file:
+        for _ in range(11):
+            began = time.perf_counter()
+            file.write(os.urandom(size))
+            os.fsync(file.fileno())
+            took.append(1000 * (time.perf_counter() - began))
+    return statistics.median(took)
 
 
 def others_cpu_s() -> float:

@@ -113,7 +113,9 @@ def _own_students(graduates: Sequence[Graduate], study: Study) -> str:
 
 
 def _who(teacher: TeacherSettings) -> str:
-    return f"{teacher.name or teacher.model or 'unnamed'} ({teacher.backend})"
+    model = Path(teacher.model or "unnamed")
+    called = "/".join(model.parts[-3:]) if model.is_absolute() else teacher.model  # no path of one machine
+    return f"{teacher.name or called or 'unnamed'} ({teacher.backend})"
 
 
 def _student(student: Settings) -> str:

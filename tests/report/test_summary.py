@@ -102,6 +102,10 @@ def test_up_to_six_arms_every_pair_is_compared_and_beyond_only_with_the_first():
     accuracy = [c for c in report["comparisons"] if c["metric"] == "accuracy"]
     assert [c["b"] for c in accuracy] == ["gold"] * 6
     assert "More than 6 arms: each is compared with gold only." in report["notes"]
+    twice = [arm(f"{i}@{entry}", "gold", equal=entry) for entry in ("steps", "tokens") for i in range(4)]
+    assert not [note for note in build(study(*twice))["notes"] if note.startswith("More than 6")]
+    twice += [arm(f"{i}@{entry}", "gold", equal=entry) for entry in ("steps", "tokens") for i in range(4, 7)]
+    assert "More than 6 arms: each is compared with 0@steps or 0@tokens only." in build(study(*twice))["notes"]
 
 
 def test_rows_of_a_chain_are_the_sum_of_its_steps():

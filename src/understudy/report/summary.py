@@ -151,8 +151,7 @@ def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
     from understudy.evaluation.statistics import paired
 
     pairs: list[tuple[ArmResult, ArmResult]] = []
-    for entry in dict.fromkeys(arm.equal for arm in results.arms):  # only what was made equal in the same way
-        arms = [arm for arm in results.arms if arm.equal == entry]
+    for arms in _groups(results):
         pairs += combinations(arms, 2) if len(arms) <= PAIRS_UP_TO else [(arms[0], arm) for arm in arms[1:]]
     comparisons = []
     for metric in results.task.metric_names:
@@ -224,10 +223,15 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
             notes.append(f"{arm.name}: goes on from {arm.continues}, so it learnt that arm's rows too, before its own.")
     if len(report["study"]["seeds"]) == 1:
         notes.append("One seed: the intervals do not know how much training itself varies.")
-    if len(arms) > PAIRS_UP_TO:
-        firsts = {arm.equal: arm.name for arm in reversed(results.arms)}.values()
-        notes.append(f"More than {PAIRS_UP_TO} arms: each is compared with {' or '.join(reversed(firsts))} only.")
+    if firsts := [group[0].name for group in _groups(results) if len(group) > PAIRS_UP_TO]:
+        notes.append(f"More than {PAIRS_UP_TO} arms: each is compared with {' or '.join(firsts)} only.")
     return notes
+
+
+def _groups(results: RunResults) -> list[list[ArmResult]]:
+    """The arms that are compared with one another: those that were made equal in the same way."""
+    entries = dict.fromkeys(arm.equal for arm in results.arms)
+    return [[arm for arm in results.arms if arm.equal == entry] for entry in entries]
 
 
 def _listed(names: Sequence[str]) -> str:
