@@ -104,7 +104,7 @@ def served() -> Iterator[str]:
 def time_a_synced_write(folder: Path, size: int = 65_536) -> float:
     """Milliseconds that a write of ``size`` bytes takes until the disk has it: the median of 11."""
     took = []
-    with (folder / "synced").open("ab", buffering=0) as file:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         for _ in range(11):
             began = time.perf_counter()
             file.write(os.urandom(size))
