@@ -116,6 +116,7 @@ def test_a_later_stage_has_no_base_of_its_own(study: dict[str, Any]):
     load_study(study)
 
 
+@pytest.mark.slow
 def test_stages_are_named_as_the_report_names_them(study: dict[str, Any], tmp_path: Path):
     study |= {"seeds": [0], "equal": ["steps", "tokens"]}
     study["arms"] = {"one": ["gold"], "two": {"chain": ["gold"], "continues": "one"}}

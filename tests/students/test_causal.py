@@ -99,6 +99,7 @@ def test_a_student_from_scratch_learns_to_choose_and_transformers_opens_it(tmp_p
             assert str(tmp_path) not in path.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_labels_are_ranked_and_texts_are_written(tmp_path: Path) -> None:
     scratch = SCRATCH | {"architecture": "gpt2"}
     train(settings(scratch, steps=120), LABELS, words(60), tmp_path / "labels" / "model", seed=0)
@@ -145,6 +146,7 @@ def test_of_a_long_row_the_last_tokens_are_kept_and_it_is_counted(base: str, tmp
     assert model.truncated == 4  # the lead to the answer counts too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_and_answers(family: str, tmp_path: Path) -> None:
     origin = write_causal(family, tmp_path / "base")
@@ -164,6 +166,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_packed_or_not_the_weights_are_the_same(base: str, tmp_path: Path) -> None:
     rows = [row.replace(notes={}) for row in choices(24)]
     for packing in (True, False):
@@ -173,6 +176,7 @@ def test_packed_or_not_the_weights_are_the_same(base: str, tmp_path: Path) -> No
     assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_and_delivers_a_whole_model(base: str, tmp_path: Path) -> None:
     lora = settings(base, steps=30, lora={"r": 4, "targets": ["q_proj", "v_proj"]})
     trained = train(lora, CHOICE, choices(20), tmp_path / "model", seed=0)
@@ -190,6 +194,7 @@ def test_lora_trains_adapters_and_delivers_a_whole_model(base: str, tmp_path: Pa
     assert train(every, CHOICE, choices(20), tmp_path / "every" / "model", seed=0).details["trained_parameters"] > 0
 
 
+@pytest.mark.slow
 def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) -> None:
     def trained(name: str, **more: Any) -> Trained:
         return train(settings(base, **more), LABELS, words(20), tmp_path / name / "model", seed=0)
@@ -220,6 +225,7 @@ def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) 
     assert trained("dropped", trainer=dropped).tokens == trained("two of three", steps=2).tokens
 
 
+@pytest.mark.slow
 def test_what_a_base_was_published_to_write_with_does_not_count(tmp_path: Path) -> None:
     base = Path(write_causal("llama", tmp_path / "base", wide=0.02))
     sampled = {"do_sample": True, "repetition_penalty": 1.5, "min_length": 30, "no_repeat_ngram_size": 2}
@@ -261,6 +267,7 @@ def test_the_same_call_again_reads_what_it_took_and_draws_are_left_alone(base: s
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == when
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole", "lora", "grouped"])
 def test_broken_off_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     origin = write_causal("gpt2", tmp_path / "base", wide=0.02)  # with dropout

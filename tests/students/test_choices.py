@@ -115,6 +115,7 @@ def test_a_causal_student_ranks_as_one_option_a_forward_pass(family: str, batch_
     agree(ranked, one_pass_an_option(network, rows), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SEQ2SEQ)
 def test_a_seq2seq_student_ranks_as_one_option_a_decoding(family: str, tmp_path: Path):
     network = saved(AutoModelForSeq2SeqLM, SEQ2SEQ[family], tmp_path)

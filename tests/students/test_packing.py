@@ -86,6 +86,7 @@ def test_the_same_loss_and_gradients_as_padded(family: str, learnt: float, tmp_p
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(gradients, others, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"label_smoothing_factor": 0.1}, {"activation_checkpointing": True}])
 def test_trainer_scales_and_smooths_the_same_loss(more: dict[str, Any], tmp_path: Path) -> None:
     """Over two unlike batches of one step."""

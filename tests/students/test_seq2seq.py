@@ -53,6 +53,7 @@ def pair_of(base: str, row: Example, task: Any = CHOICE, limits: tuple[int, int]
     return tokenizer.decode(pair["input_ids"]), tokenizer.decode(pair["labels"]), tuple(cut)
 
 
+@pytest.mark.slow
 def test_what_is_read_and_what_is_written(t5: str, bart: str) -> None:
     (row,) = choices(1)
     assert pair_of(bart, row) == (
@@ -71,6 +72,7 @@ def test_what_is_read_and_what_is_written(t5: str, bart: str) -> None:
     assert pair_of(t5, free, COPY)[:2] == ("Q: one two A:</s>", "my word</s>")
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_tokens_in_parts_and_whole(t5: str, bart: str) -> None:
     for base in (t5, bart):
         _, tokenizer = open_base(settings(base), ())
@@ -81,6 +83,7 @@ def test_an_answer_is_the_same_tokens_in_parts_and_whole(t5: str, bart: str) -> 
     assert encode(tokenizer, []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENCODER_DECODERS)
 def test_what_transformers_tokenizers_make_of_a_text_is_what_is_learnt(family: str, t5: str, bart: str) -> None:
     base = {"t5": t5, "bart": bart}[family]
@@ -104,6 +107,7 @@ def test_what_transformers_tokenizers_make_of_a_text_is_what_is_learnt(family: s
         assert torch.allclose(network(**batch).logits[0], alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_of_a_long_question_the_end_is_kept_and_of_a_long_answer_the_beginning(
     t5: str, bart: str, tmp_path: Path
 ) -> None:
@@ -153,6 +157,7 @@ def test_a_student_from_scratch_learns_to_choose_and_transformers_opens_it(tmp_p
             assert str(tmp_path) not in path.read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENCODER_DECODERS)
 def test_labels_are_ranked_and_answers_end_before_the_explanations(family: str, tmp_path: Path) -> None:
     fast = settings(write_seq2seq(family, tmp_path / "base"), steps=100, learning_rate=5e-3)
@@ -172,6 +177,7 @@ def test_labels_are_ranked_and_answers_end_before_the_explanations(family: str, 
     assert share_right(load_model(tmp_path / "many" / "model"), both) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank_by", ["letter", "text"])
 @pytest.mark.parametrize("family", ENCODER_DECODERS)
 def test_options_are_ranked_as_one_at_a_time(family: str, rank_by: str, tmp_path: Path) -> None:
@@ -199,6 +205,7 @@ def test_options_are_ranked_as_one_at_a_time(family: str, rank_by: str, tmp_path
         assert prediction.output == row.choices[scores.index(max(scores))]
 
 
+@pytest.mark.slow
 def test_an_option_that_the_tokenizer_makes_nothing_of_is_named(t5: str, tmp_path: Path) -> None:
     train(settings(t5, steps=1, rank_by="text"), CHOICE, choices(8), tmp_path / "model", seed=0)
     blank = choices(1)[0].replace(id="blank", choices=("bee", " "))
@@ -206,6 +213,7 @@ def test_an_option_that_the_tokenizer_makes_nothing_of_is_named(t5: str, tmp_pat
         list(load_model(tmp_path / "model").predict([*choices(3), blank]))
 
 
+@pytest.mark.slow
 def test_lora_trains_adapters_and_delivers_a_whole_model(t5: str, tmp_path: Path) -> None:
     lora = settings(t5, steps=30, lora={"r": 4, "targets": ["q", "v"]})
     trained = train(lora, CHOICE, choices(20), tmp_path / "model", seed=0)
@@ -221,6 +229,7 @@ def test_lora_trains_adapters_and_delivers_a_whole_model(t5: str, tmp_path: Path
     assert train(every, CHOICE, choices(20), tmp_path / "every" / "model", seed=0).details["trained_parameters"] > 0
 
 
+@pytest.mark.slow
 def test_steps_tokens_and_transformers_own_arguments(t5: str, tmp_path: Path) -> None:
     def trained(name: str, **more: Any) -> Trained:
         return train(settings(t5, **more), LABELS, words(20), tmp_path / name / "model", seed=0)
@@ -236,6 +245,7 @@ def test_steps_tokens_and_transformers_own_arguments(t5: str, tmp_path: Path) ->
     assert trained("smooth", trainer={"max_steps": 2, "label_smoothing_factor": 0.1}).steps == 2
 
 
+@pytest.mark.slow
 def test_gradients_are_accumulated_as_in_one_batch(t5: str, tmp_path: Path) -> None:
     rows = [Example(id=str(i), input=word, target="cat") for i, word in enumerate(ANIMALS[:4] + TOOLS[:4])]
     for size, times in ((8, 1), (4, 2)):
@@ -247,6 +257,7 @@ def test_gradients_are_accumulated_as_in_one_batch(t5: str, tmp_path: Path) -> N
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "bart", "lora"])
 def test_broken_off_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
     origin = write_seq2seq("bart" if kind == "bart" else "t5", tmp_path / "base", dropout=0.1)
@@ -268,6 +279,7 @@ def test_broken_off_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: 
     assert (folder / "model.safetensors").read_bytes() == (tmp_path / "whole/model/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_settings() -> None:
     assert settings_model("seq2seq") is Seq2SeqSettings
     for wrong, said in [
@@ -279,6 +291,7 @@ def test_settings() -> None:
             validate(Seq2SeqSettings, wrong, "student")
 
 
+@pytest.mark.slow
 def test_bases_that_do_not_go(t5: str, bart: str, tmp_path: Path) -> None:
     def refused(said: str, told: Any) -> None:
         with pytest.raises(DataError, match=said) as error:
