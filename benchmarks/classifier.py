@@ -26,9 +26,9 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from understudy.pretrained import local_folder
 from understudy.records import Example
 from understudy.students import load_model, train
-from understudy.students.base import local_folder
 from understudy.students.settings import ClassifierSettings
 from understudy.task import Task
 

@@ -15,9 +15,11 @@ from understudy.errors import DataError
 from understudy.evaluation import score
 from understudy.lessons import Lessons
 from understudy.progress import Watch
-from understudy.records import Prediction, Target, digest
+from understudy.recipes import draw_shots
+from understudy.records import Example, Prediction, Target, digest
 from understudy.settings import Settings
 from understudy.students import Trained, identity, load_model, train
+from understudy.students.settings import LanguageSettings
 from understudy.study import Study
 from understudy.teachers import Ledger
 from understudy.workspace import Rows, Workspace
@@ -134,7 +136,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
         trained = train(
             pupil.settings, task, lessons.rows, folder / "model", seed=pupil.seed,
             progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
-            card=_card(pupil),
+            card=_card(pupil), shots=_shots(pupil),
         )  # fmt: skip
         model = load_model(folder / "model")
         answers = list(model.predict(rows))
@@ -153,6 +155,12 @@ def _card(pupil: Pupil) -> dict[str, str]:
     arm = pupil.lessons.arm
     base = {"Base": f"the student of arm {arm.continues}"} if arm.continues else {}
     return {"Arm": pupil.name, "Chain": " > ".join(arm.recipes)} | base
+
+
+def _shots(pupil: Pupil) -> Sequence[Example]:
+    """Gold rows for the student's prompt: the same ones that a recipe of the arm would draw."""
+    count = pupil.settings.shots if isinstance(pupil.settings, LanguageSettings) else 0
+    return draw_shots(pupil.lessons.steps[0], pupil.lessons.arm.task, count, seed=0) if count else ()
 
 
 def _done(scores: Path) -> dict[str, Any]:

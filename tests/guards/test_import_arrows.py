@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parents[2] / "src" / "understudy"
 
 STEPS = [
     {"errors"},
-    {"records", "settings", "templates", "progress", "choices"},
+    {"records", "settings", "templates", "progress", "choices", "pretrained"},
     {"prompts", "task"},
     {"sources", "workspace"},
     {"teachers", "splits"},
+    {"retrieve"},
     {"curate", "evaluation"},
     {"students"},
     {"recipes"},
@@ -20,10 +21,10 @@ STEPS = [
     {"study_file"},
     {"lessons"},
     {"equal"},
-    {"graduates"},
+    {"graduates", "diversities"},
     {"spine", "rehearsal", "provenance", "doctor", "console"},
     {"cassettes"},
-    {"ledger_commands"},
+    {"ledger_commands", "datastore_commands"},
     {"cli"},
 ]
 STEP_OF = {room: height for height, rooms in enumerate(STEPS) for room in rooms}

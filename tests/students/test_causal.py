@@ -118,6 +118,19 @@ def test_labels_are_ranked_and_texts_are_written(tmp_path: Path) -> None:
     assert share_right(load_model(tmp_path / "many" / "model"), both) > 0.9
 
 
+def test_a_student_that_reads_instruction_and_examples(tmp_path: Path) -> None:
+    rows, folder = choices(200), tmp_path / "model"
+    told = settings(SCRATCH, steps=150, batch_size=16, prompt="instruction", shots=2)
+    train(told, CHOICE, rows, folder, shots=rows[:2])
+    preface = json.loads((folder / "student.json").read_text())["preface"]
+    assert preface.startswith("### Instruction:\nChoose.\n\n### Examples:\nInput: Animal? (A) ")
+    assert preface.count("Response: The answer is (") == 2
+    assert "`preface`" in (folder / "README.md").read_text()
+    assert share_right(load_model(folder), choices(100, seed=1)) > 0.8
+    with pytest.raises(SettingsError, match="add prompt: instruction"):
+        train({"kind": "causal", "base": SCRATCH, "shots": 2}, CHOICE, rows, tmp_path / "other")
+
+
 @pytest.mark.parametrize("loss_on", ["all", "target"])
 def test_what_is_learnt_of_a_row(base: str, loss_on: str) -> None:
     plain = settings(base, loss_on=loss_on)

@@ -72,6 +72,17 @@ def test_what_is_read_and_what_is_written(t5: str, bart: str) -> None:
     assert pair_of(t5, free, COPY)[:2] == ("Q: one two A:</s>", "my word</s>")
 
 
+def test_a_student_that_reads_the_instruction(bart: str, tmp_path: Path) -> None:
+    row, plain = choices(1)[0], settings(bart, prompt="instruction")
+    network, tokenizer = open_base(plain, ())
+    (pair,), *_ = pairs_of([row], CHOICE, tokenizer, tokenizer.eos_token_id, plain, (512, 512), "Choose.\n")
+    assert tokenizer.decode(pair["input_ids"]) == "<s>Choose.\nAnimal? (A) bee (B) bolt\n\n### Response:</s>"
+    train(plain, CHOICE, choices(20), tmp_path / "model", shots=[row])
+    model = load_model(tmp_path / "model")
+    assert model.about.preface.startswith("### Instruction:\nChoose.\n\n### Examples:\n")  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(list(model.predict(choices(5)))) == 5
+
+
 @pytest.mark.slow
 def test_an_answer_is_the_same_tokens_in_parts_and_whole(t5: str, bart: str) -> None:
     for base in (t5, bart):

@@ -6,7 +6,7 @@ import pytest
 
 from understudy.errors import DataError
 from understudy.records import Example
-from understudy.students.serial import answer_of, answer_parts, explanations_of, prompt_of, text_of
+from understudy.students.serial import answer_of, answer_parts, explanations_of, preface_of, prompt_of, text_of
 from understudy.task import Fields, Task
 
 CHOICE = Task(instruction="Choose.", kind="choice", fields=Fields(choices="options"))
@@ -70,3 +70,18 @@ def test_rows_that_cannot_be_learnt_from() -> None:
         answer_of(SKY.replace(target=None), CHOICE)
     with pytest.raises(DataError, match="27 choices, but only 26 letters"):
         prompt_of(SKY.replace(choices=tuple(map(str, range(27)))))
+
+
+def test_a_prompt_with_the_instruction_and_examples() -> None:
+    preface = preface_of(CHOICE, [SKY], "letter")
+    asked = Example(id="sea", input="And the sea?", choices=("green", "blue"), notes={"subject": "optics"})
+    assert prompt_of(asked, preface) == (
+        "### Instruction:\nChoose.\n\n"
+        "### Examples:\nInput: What colour is the sky? (A) green (B) blue\nResponse: The answer is (B).\n\n"
+        "### Input:\nThe following are multiple choice questions (with answers) about optics.\n\n"
+        "And the sea? (A) green (B) blue\n\n### Response:"
+    )
+    assert prompt_of("a b", preface_of(FREE, [], "letter")) == (
+        "### Instruction:\nWrite.\n\n### Input:\na b\n\n### Response:"
+    )
+    assert text_of(SKY, CHOICE, "letter", preface) == (prompt_of(SKY, preface), " The answer is (", "B", ").")

@@ -6,7 +6,7 @@ Only ``train`` and ``load_model`` load PyTorch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
 from understudy.errors import DataError, MissingPackage, SettingsError
+from understudy.pretrained import identity
 from understudy.records import Example, Prediction
 from understudy.settings import Settings, did_you_mean, validate
-from understudy.students.base import identity
 from understudy.students.settings import (
     CausalSettings,
     ClassifierSettings,
@@ -102,6 +102,7 @@ def train(
     seed: int = 0,
     progress: Progress | None = None,
     card: Mapping[str, str] | None = None,
+    shots: Sequence[Example] = (),
 ) -> Trained:
     """Train the student that ``settings`` describe and leave it in ``folder``, whole or not at all.
 
@@ -114,6 +115,7 @@ def train(
         folder: the model's folder, e.g. ``arms/gold/seed-0/model``.
         progress: called with what is done, how much of it, and the total, a few times a second.
         card: lines for the model card, e.g. ``{"Arm": "gold", "Recipe": "..."}``.
+        shots: solved rows for the prompt of a language model with ``prompt: instruction``.
 
     Raises:
         DataError: there are no rows, or a row's target is none of the task's labels.
@@ -122,10 +124,11 @@ def train(
     """
     if isinstance(settings, Mapping):
         settings = validate(settings_model(settings.get("kind", "")), dict(settings), "student")
+    more: dict[str, Any] = {"shots": shots} if isinstance(settings, LanguageSettings) else {}
     for kind, model in KINDS.items():
         if isinstance(settings, model):
             return _student(kind).train(
-                settings, task, examples, Path(folder), seed=seed, progress=progress, card=card or {}
+                settings, task, examples, Path(folder), seed=seed, progress=progress, card=card or {}, **more
             )
     raise SettingsError(f"student: no student is described by {type(settings).__name__}; use one of {', '.join(KINDS)}")
 

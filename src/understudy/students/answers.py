@@ -64,6 +64,9 @@ class LanguageModel(ABC):
     def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
         """What the model writes to each prompt of a batch."""
 
+    def _prompt(self, one: str | Example) -> str:
+        return serial.prompt_of(one, self.about.preface)
+
     def _options(self, one: str | Example) -> tuple[str, ...]:
         if isinstance(one, Example) and one.choices:
             return one.choices
@@ -78,13 +81,13 @@ class LanguageModel(ABC):
 
     def _parts(self, one: str | Example, names: tuple[str, ...]) -> tuple[str, ...]:
         if not (isinstance(one, Example) and one.choices):
-            return serial.prompt_of(one), serial.LEAD, *map(serial.label_part, names)
+            return self._prompt(one), serial.LEAD, *map(serial.label_part, names)
         if self.about.rank_by == "letter":
-            return serial.prompt_of(one), f"{serial.LEAD} (", *serial.letters_of(one)
-        return serial.prompt_of(one), serial.LEAD, *(f" {name}" for name in names)
+            return self._prompt(one), f"{serial.LEAD} (", *serial.letters_of(one)
+        return self._prompt(one), serial.LEAD, *(f" {name}" for name in names)
 
     def _write(self, rows: Sequence[str | Example]) -> Iterator[Prediction]:
-        prompts = self._read([serial.prompt_of(one) for one in rows])
+        prompts = self._read([self._prompt(one) for one in rows])
         texts = [""] * len(rows)
         for batch in by_length([len(prompt) for prompt in prompts], BATCH_TOKENS):
             for i, text in zip(batch, self._answers([prompts[i] for i in batch]), strict=True):

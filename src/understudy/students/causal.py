@@ -51,14 +51,21 @@ def open_base(settings: CausalSettings, texts: Iterable[str]) -> tuple[Any, Any]
 
 
 def rows_of(
-    examples: Sequence[Example], task: Task, tokenizer: Any, stop: int, settings: CausalSettings, limit: int
+    examples: Sequence[Example],
+    task: Task,
+    tokenizer: Any,
+    stop: int,
+    settings: CausalSettings,
+    limit: int,
+    preface: str = "",
 ) -> tuple[list[Row], int]:
     """Each example as it is learnt, at most its last ``limit`` tokens; and how many were longer.
 
     Raises: as ``serial.answer_parts``.
     """
     rows, cut, (start, _) = [], 0, frame_of(tokenizer)
-    for prompt, *rest in encode(tokenizer, [serial.text_of(example, task, settings.rank_by) for example in examples]):
+    texts = [serial.text_of(example, task, settings.rank_by, preface) for example in examples]
+    for prompt, *rest in encode(tokenizer, texts):
         answer = [token for part in rest for token in part] + [stop]
         ids = start + prompt + answer
         labels = ids if settings.loss_on == "all" else [IGNORED] * len(start + prompt) + answer
@@ -67,10 +74,12 @@ def rows_of(
     return rows, cut
 
 
-def lay(network: Any, tokenizer: Any, lessons: list[Example], task: Task, settings: CausalSettings) -> Laid:
+def lay(
+    network: Any, tokenizer: Any, lessons: list[Example], task: Task, settings: CausalSettings, preface: str = ""
+) -> Laid:
     """The rows as the network takes them: packed where it can."""
     stop, limit = stop_of(network, tokenizer), longest_of(network, settings.max_length)
-    rows, cut = rows_of(lessons, task, tokenizer, stop, settings, limit)
+    rows, cut = rows_of(lessons, task, tokenizer, stop, settings, limit, preface)
     why = _not_packed(network, settings, limit)
     return Laid(
         rows=rows,

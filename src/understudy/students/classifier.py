@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from understudy.errors import DataError, SettingsError
+from understudy.pretrained import identity
 from understudy.records import Example, digest
 from understudy.settings import did_you_mean
 from understudy.students import Progress, Trained
 from understudy.students import head as heads
-from understudy.students.base import identity
 from understudy.students.delivery import deliver, finished, seldom, space, threads
 from understudy.students.lesson import HEAD, NETWORK, Lesson, Rows, frozen_embeddings, hold_trial, tune_on_all
 from understudy.students.network import from_base

@@ -36,7 +36,8 @@ class Laid:
 
 
 OpenBase: TypeAlias = Callable[[Any, Iterable[str]], tuple[Any, Any]]  # settings, texts -> network and tokenizer
-Lay: TypeAlias = Callable[[Any, Any, list[Example], Task, Any], Laid]  # network, tokenizer, rows, task, settings
+Lay: TypeAlias = Callable[[Any, Any, list[Example], Task, Any, str], Laid]
+"""Network, tokenizer, rows, task, settings, and what stands before each question."""
 
 
 def train(
@@ -48,6 +49,7 @@ def train(
     seed: int,
     progress: Progress | None,
     card: Mapping[str, str],
+    shots: Sequence[Example],
     open_base: OpenBase,
     lay: Lay,
 ) -> Trained:
@@ -57,7 +59,9 @@ def train(
         raise DataError("student: there are no rows to train on; look at the dropped rows of this arm's steps")
     if task.kind == "pretraining":
         raise SettingsError(f"student.kind: a {settings.kind} student learns tasks with answers, not 'pretraining'")
-    texts = ["".join(serial.text_of(example, task, settings.rank_by)) for example in lessons]
+    preface = serial.preface_of(task, shots, settings.rank_by) if settings.prompt == "instruction" else ""
+    texts = [preface] if preface else []
+    texts += ["".join(serial.text_of(example, task, settings.rank_by)) for example in lessons]
     labels = task.label_names or _labels(task, lessons)
     fingerprint = digest(settings.canonical(), origin_of(settings), str(seed), task.kind, *labels, *texts)
     done = finished(folder, fingerprint)
@@ -66,13 +70,12 @@ def train(
     with space(folder), threads(settings.threads), torch.random.fork_rng():
         torch.manual_seed(seed)  # of what starts random: a network from scratch, adapters
         network, tokenizer = open_base(settings, texts)
-        laid = lay(network, tokenizer, lessons, task, settings)
+        laid = lay(network, tokenizer, lessons, task, settings, preface)
         checkpoints = folder.with_name("checkpoint")
         trained, network = _fit(settings, network, laid, checkpoints, fingerprint, seed, seldom(progress))
         if is_first_process():
-            about = About(
-                settings.kind, task.kind, labels, settings.rank_by, settings.max_length, settings.max_new_tokens
-            )
+            limits = settings.max_length, settings.max_new_tokens
+            about = About(settings.kind, task.kind, labels, settings.rank_by, *limits, preface)
             hub, name = names_of(settings)
             keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
             deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))

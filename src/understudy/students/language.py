@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from understudy.errors import DataError
+from understudy.pretrained import identity, local_folder
 from understudy.records import digest
-from understudy.students.base import identity, local_folder
 from understudy.students.network import quiet
 from understudy.students.settings import AnyLanguageSettings, Scratch
 
@@ -24,7 +24,7 @@ CALLED = {"causal": "a causal language model", "seq2seq": "an encoder-decoder"}
 def origin_of(settings: AnyLanguageSettings) -> str:
     """What the student starts from, by content.
 
-    Raises: as ``understudy.students.base.identity``.
+    Raises: as ``understudy.pretrained.identity``.
     """
     if isinstance(settings.base, Scratch):
         return f"scratch:{digest(settings.base.canonical())}"

@@ -25,7 +25,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from understudy.errors import DataError
-from understudy.students.base import local_folder, pooling_of
+from understudy.pretrained import local_folder, pooling_of
 
 
 class ClassifierConfig(PretrainedConfig):

@@ -141,11 +141,11 @@ def row_by_row(module: nn.Module, *states: Tensor, lengths: Sequence[int], place
 
     In float32: a processor's bf16 attention takes three times as long on its way back.
     """
-    rows = (state.transpose(1, 2).float().split(list(lengths), dim=1) for state in states)
+    queries, keys, values = (state.transpose(1, 2).float().split(list(lengths), dim=1) for state in states)
     with torch.autocast(states[0].device.type, enabled=False):
         out = [
-            sdpa_attention_forward(module, *(state.transpose(1, 2) for state in row), None, **more)[0]
-            for row in zip(*rows, strict=True)
+            sdpa_attention_forward(module, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), None, **more)[0]
+            for q, k, v in zip(queries, keys, values, strict=True)
         ]
     return torch.cat(out, dim=1).to(states[0].dtype)
 

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from understudy.errors import DataError
+from understudy.pretrained import PACKAGED, check_model_folder
 from understudy.records import Example, Prediction
 from understudy.students import Trained
-from understudy.students.base import PACKAGED, check_model_folder
 from understudy.students.batches import by_length, padded
 from understudy.students.network import ClassifierConfig, UnderstudyClassifier, on_device, quiet
 from understudy.students.settings import ClassifierSettings

@@ -83,6 +83,7 @@ def pairs_of(
     stop: int,
     settings: Seq2SeqSettings,
     limits: tuple[int, int],
+    preface: str = "",
 ) -> tuple[list[Pair], int, int]:
     """Each example as it is learnt; how many questions and how many answers with explanations were longer.
 
@@ -97,7 +98,7 @@ def pairs_of(
     (before, after), (opening, _) = frame_of(tokenizer), frame_of(tokenizer, written=True)
     room = limits[0] - len(before + after)
     pairs, questions, written = [], 0, 0
-    prompts = encode(tokenizer, [(serial.prompt_of(one),) for one in examples])
+    prompts = encode(tokenizer, [(serial.prompt_of(one, preface),) for one in examples])
     answers = encode(tokenizer, [_begun(serial.answer_parts(one, task, settings.rank_by)) for one in examples])
     reasons = encode(tokenizer, [(serial.explanations_of(one),) for one in examples])
     for (prompt,), answer, (reason,) in zip(prompts, answers, reasons, strict=True):
@@ -109,11 +110,13 @@ def pairs_of(
     return pairs, questions, written
 
 
-def lay(network: Any, tokenizer: Any, lessons: list[Example], task: Task, settings: Seq2SeqSettings) -> Laid:
+def lay(
+    network: Any, tokenizer: Any, lessons: list[Example], task: Task, settings: Seq2SeqSettings, preface: str = ""
+) -> Laid:
     """The rows as the network takes them."""
     stop = stop_of(network, tokenizer)
     limits = longest_of(network, settings.max_length), longest_of(network, settings.max_target_length)
-    pairs, questions, written = pairs_of(lessons, task, tokenizer, stop, settings, limits)
+    pairs, questions, written = pairs_of(lessons, task, tokenizer, stop, settings, limits, preface)
     config = network.config
     return Laid(
         rows=pairs,

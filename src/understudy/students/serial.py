@@ -5,6 +5,7 @@ The explanations come after the answer: they are a signal in training only, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from string import ascii_uppercase as LETTERS
 from typing import Literal, TypeAlias
 
@@ -18,19 +19,37 @@ SUBJECT = "The following are multiple choice questions (with answers) about {}.\
 RankBy: TypeAlias = Literal["letter", "text"]
 
 
-def prompt_of(example: Example | str) -> str:
+def prompt_of(example: Example | str, preface: str = "") -> str:
     """The question: its subject and options where the row has them, the input, and where the answer goes.
+
+    Args:
+        preface: what ``preface_of`` made; without it the question stands between Q: and A:.
 
     Raises:
         DataError: the row has more options than there are letters.
     """
+    subject = "" if isinstance(example, str) else example.notes.get("subject", "")
+    before = SUBJECT.format(subject) if subject else ""
+    if preface:
+        return f"{preface}{before}{_question(example)}\n\n### Response:"
+    return f"{before}Q: {_question(example)}\nA:"
+
+
+def preface_of(task: Task, shots: Iterable[Example], rank_by: RankBy) -> str:
+    """The task's instruction and solved examples, as they stand before a question (ReBase's prompt of the student).
+
+    Raises: as ``answer_parts``.
+    """
+    solved = [f"Input: {_question(shot)}\nResponse:{''.join(answer_parts(shot, task, rank_by))}" for shot in shots]
+    examples = "### Examples:\n" + "\n\n".join(solved) + "\n\n" if solved else ""
+    return f"### Instruction:\n{task.instruction}\n\n{examples}### Input:\n"
+
+
+def _question(example: Example | str) -> str:
     if isinstance(example, str):
-        return f"Q: {example}\nA:"
-    options = "".join(
-        f" ({letter}) {choice}" for letter, choice in zip(letters_of(example), example.choices, strict=True)
-    )
-    subject = example.notes.get("subject", "")
-    return f"{SUBJECT.format(subject) if subject else ''}Q: {example.input}{options}\nA:"
+        return example
+    options = zip(letters_of(example), example.choices, strict=True)
+    return example.input + "".join(f" ({letter}) {choice}" for letter, choice in options)
 
 
 def answer_of(example: Example, task: Task) -> str:
@@ -85,11 +104,11 @@ def letters_of(example: Example) -> str:
     return LETTERS[: len(example.choices)]
 
 
-def text_of(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ...]:
+def text_of(example: Example, task: Task, rank_by: RankBy, preface: str = "") -> tuple[str, ...]:
     """The whole text in the parts that are tokenised one by one; the first is the prompt. The stop token is not in it.
 
     Raises: as ``answer_parts``.
     """
     parts, explanations = answer_parts(example, task, rank_by), explanations_of(example)
     tail = f"\n{explanations}" if explanations else ""
-    return prompt_of(example), *parts[:-1], parts[-1] + tail
+    return prompt_of(example, preface), *parts[:-1], parts[-1] + tail

@@ -119,12 +119,22 @@ class LanguageSettings(StudentSettings):
     rank_by: Literal["letter", "text"] = "letter"
     """How a row with options is answered, in training and after: by the letter of one, chosen by its likelihood, or
     by its text, chosen by the likelihood of its mean token."""
+    prompt: Literal["question", "instruction"] = "question"
+    """What stands around a question: Q: and A: alone, or the task's instruction, examples, Input and Response."""
+    shots: int = Field(default=0, ge=0)
+    """How many of the arm's gold rows stand solved in a prompt with the instruction."""
     max_new_tokens: int = Field(default=64, ge=1)
     """The most tokens of an answer that is written out."""
     report_to: str | tuple[str, ...] = "none"
     """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
     trainer: dict[str, Any] = {}
     """Any further transformers.TrainingArguments; they win over what stands above."""
+
+    @model_validator(mode="after")
+    def _shows(self) -> LanguageSettings:
+        if self.shots and self.prompt != "instruction":
+            raise ValueError("shots: they stand in prompts with the instruction; add prompt: instruction")
+        return self
 
 
 class CausalSettings(LanguageSettings):

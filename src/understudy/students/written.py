@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from understudy.errors import DataError
+from understudy.pretrained import check_model_folder
 from understudy.students import Trained
-from understudy.students.base import check_model_folder
 from understudy.students.language import read
 from understudy.students.network import quiet
 
@@ -28,12 +28,17 @@ CARD = """---
 
 ## Use
 
-It reads `Q: <question>`, for a choice ` (A) <first> (B) <second>`, a line break and `A:`, and {does}.
+It reads {reads}, and {does}.
 
 ```python
 {use}
 ```
 """
+QUESTION = "`Q: <question>`, for a choice ` (A) <first> (B) <second>`, a line break and `A:`"
+PREFACED = (
+    "the `preface` in student.json, the question, for a choice ` (A) <first> (B) <second>`, an empty line and "
+    "`### Response:`"
+)
 DOES = {"causal": "goes on", "seq2seq": "writes the answer"}
 USE = {
     "causal": """from transformers import pipeline
@@ -58,6 +63,8 @@ class About:
     rank_by: str
     max_length: int
     max_new_tokens: int
+    preface: str = ""
+    """What stands before each question, as ``serial.preface_of`` made it."""
 
 
 def opened(folder: Path) -> tuple[Any, Any, About]:
@@ -89,7 +96,9 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
     front += ["pipeline_tag: text-generation"] if about.kind == "causal" else []
     front += ["tags: [understudy, distillation]"]
     lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items()]
-    card = CARD.format(front="\n".join(front), facts="\n".join(lines), does=DOES[about.kind], use=USE[about.kind])
+    reads = PREFACED if about.preface else QUESTION
+    words = {"reads": reads, "does": DOES[about.kind], "use": USE[about.kind]}
+    card = CARD.format(front="\n".join(front), facts="\n".join(lines), **words)
     (folder / "README.md").write_text(card, "utf-8")
 
 

