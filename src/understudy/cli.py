@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from understudy.datastore_commands import datastore_app
 from understudy.errors import DataError, SettingsError, UnderstudyError
 from understudy.ledger_commands import cassette_app, ledger_app
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(datastore_app, name="datastore")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(cassette_app, name="cassette")
 

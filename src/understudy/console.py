@@ -28,6 +28,7 @@ class _Step:
     done: int
     total: int | None
     asking: Callable[[], Asking] | None
+    first: int = 0  # done when it was first heard of, e.g. by an earlier run
     started: float = field(default_factory=time.monotonic)
     told: float = field(default_factory=time.monotonic)
 
@@ -35,7 +36,15 @@ class _Step:
         elapsed_s = time.monotonic() - self.started
         rows = f"{self.done:,}" if self.total in (None, self.done) else f"{self.done:,} of {self.total:,}"
         rows += " rows" if self.asking else ""
-        return ", ".join([rows, *(_said(self.asking(), elapsed_s) if self.asking else ()), f"{elapsed_s:.0f} s"])
+        more = _said(self.asking(), elapsed_s) if self.asking else self._pace(elapsed_s)
+        return ", ".join([rows, *more, f"{elapsed_s:.0f} s"])
+
+    def _pace(self, elapsed_s: float) -> list[str]:
+        """How fast it goes and how long it will take, where both can be known."""
+        if not self.total or self.done in (self.first, self.total):
+            return []
+        rate = (self.done - self.first) / max(elapsed_s, 0.1)
+        return [_rate(rate), f"about {_time((self.total - self.done) / rate)} left"]
 
 
 class _Steps:
@@ -47,7 +56,7 @@ class _Steps:
 
     def put(self, name: str, done: int, total: int | None, asking: Callable[[], Asking] | None) -> _Step:
         """Note how far a step is; with ``done`` = ``total`` it is not under way any more."""
-        step = self.open.setdefault(name, _Step(done, total, asking))
+        step = self.open.setdefault(name, _Step(done, total, asking, first=done))
         step.done, step.total = done, total
         if done == total:
             del self.open[name]
@@ -114,6 +123,7 @@ class Live(AbstractContextManager["Live"]):
             self._steps.put(name, done, total, asking)
 
     def _table(self) -> Any:
+        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
@@ -121,7 +131,8 @@ class Live(AbstractContextManager["Live"]):
         with self._steps.lock:
             under_way = list(self._steps.open.items())
         for name, step in under_way:
-            lines.add_row(Text(name, style="bold"), Text(step.said()))
+            bar = ProgressBar(step.total, step.done, width=20) if step.total else ""
+            lines.add_row(Text(name, style="bold"), bar, Text(step.said()))
         return lines
 
 
@@ -133,13 +144,17 @@ def _said(asking: Asking, elapsed_s: float) -> list[str]:
         f"{asking.replies:,}" + (f" of {asking.expected:,}" if asking.expected else "") + " replies",
         f"{asking.from_ledger:,} from the ledger" if asking.from_ledger else "",
         f"{asking.in_flight} in flight of {asking.limit}" if asking.in_flight else "",
-        f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+        _rate(rate),
         f"{asking.tokens:,} tokens" if asking.tokens else "",
         asking.budget or (f"${asking.spent_usd:,.2f}" if asking.spent_usd else ""),
         f"about {_time(left_s)} left" if left_s >= 1 else "",
         f"last fault: {asking.last_fault}" if asking.last_fault else "",
     ]
     return [part for part in parts if part]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
 
 
 def _time(seconds: float) -> str:

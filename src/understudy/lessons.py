@@ -146,6 +146,8 @@ class Classroom:
     def prepare(self, arms: Sequence[Arm]) -> None:
         """Open every teacher and read every source, so that what is wrong is found before anyone is asked."""
         for arm in arms:
+            for link in arm.chain:
+                open_recipe(link.recipe).reads(link.settings)
             for teacher in arm.teachers:
                 self._open(teacher)
         for arm in arms:
@@ -208,9 +210,10 @@ class Classroom:
             *(name, settings.canonical(), teacher.identity if teacher else ""),
             *(task.instruction, task.kind, *task.label_names, *prompts),
             *(incoming.key, train.key, unlabelled.key, self.test_digest),
+            *filter(None, [recipe.reads(settings)]),
             *(["rehearsed"] if self.rehearse is not None else []),
         )
-        given = Given(task, cast(Teacher, teacher), train, unlabelled)
+        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=self.test.near)
 
         def rows() -> Iterator[Row]:
             made = screen(recipe.make(incoming, given, settings), self.test, name)

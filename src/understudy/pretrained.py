@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,7 +85,7 @@ def identity(base: str, revision: str | None = None, what: str = "student.base")
     content = hashlib.sha256()
     names = [
         p
-        for pattern in ("*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/config.json")
+        for pattern in ("*.json", "*.safetensors", "*.txt", "*.model", "[0-9]_*/config.json", "[0-9]_*/*.safetensors")
         for p in folder.glob(pattern)
         if p.name != "training.json"  # how long a student of ours took
     ]
@@ -108,6 +109,22 @@ def pooling_of(folder: Path | None) -> str:
     if mode not in ("mean", "cls"):
         raise DataError(f"{path}: pooling {mode!r} is not supported; use a base that pools by mean or cls")
     return mode
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and warnings."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _packaged(base: str, packaged: Packaged, what: str) -> Path:

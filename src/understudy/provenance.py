@@ -52,6 +52,7 @@ def _history(steps: list[Rows], ledger: Ledger, id: str) -> dict[str, Any]:
         "id": id,
         "row": {"input": example.input, "target": example.target, "rationale": example.rationale, **example.notes},
         "origin": asdict(example.origin) if example.origin else None,
+        "fields": dict(example.fields),
         "steps": places,
         "replies": [reply for key in example.replies if (reply := _reply(ledger, key))],
         "parents": [_history(steps, ledger, parent) for parent in example.parents if _is_row(steps, parent)],
@@ -91,6 +92,8 @@ def tell(history: dict[str, Any], depth: int = 0) -> str:
     if origin:
         licence = f", licence {origin['licence']}" if origin["licence"] else ""
         lines.append(f"  source: {origin['dataset']}, row {origin['row']}, read for {origin['split']}{licence}")
+    if history["fields"] not in [parent["fields"] for parent in history["parents"]]:
+        lines.append(f"  as it was read: {orjson.dumps(history['fields']).decode()}")
     lines += [f"  {name}: {value}" for name, value in history["row"].items() if value]
     lines += [f"  at {place['step']}: {place['outcome']} {place['detail']}".rstrip() for place in history["steps"]]
     for reply in history["replies"]:

@@ -11,11 +11,12 @@ from typing import Any
 
 from understudy.lessons import Classroom, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
+from understudy.recipes import open_recipe
 from understudy.records import digest
 from understudy.students import prepare
-from understudy.study import Study
+from understudy.study import Link, Study
 from understudy.study_file import load_study
-from understudy.teachers import Ledger, Message, TeacherSettings, tell_price, usual_prompt_tokens
+from understudy.teachers import Ledger, Message, tell_price, usual_prompt_tokens
 from understudy.workspace import Workspace
 
 SECONDS_A_REPLY = 2.0
@@ -43,6 +44,8 @@ class Rehearsed:
     """At 2 s a reply and the study's concurrency."""
     price: str
     """Which price was taken where the study sets none, and from where; empty where it sets one or none is known."""
+    unforeseen: str
+    """What these counts leave out, in words; empty where a run would ask just this."""
     prompts: tuple[Sequence[Message], ...]
 
 
@@ -79,7 +82,7 @@ def rehearse(
                 if rehearsal := step.manifest.get("rehearsal"):
                     key = digest(step.taken.name, repr(rehearsal))  # arms that ask the same share the step
                     arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
-                    steps[key] = _rehearsed(step.taken.name, arms, rehearsal, link.teacher, prompts)
+                    steps[key] = _rehearsed(link, arms, rehearsal, prompts)
         return list(steps.values())
 
 
@@ -100,20 +103,20 @@ def estimate(
     return totals | {"steps": [{k: v for k, v in asdict(step).items() if k != "prompts"} for step in steps]}
 
 
-def _rehearsed(
-    recipe: str, arms: tuple[str, ...], rehearsal: Mapping[str, Any], teacher: TeacherSettings | None, prompts: int
-) -> Rehearsed:
+def _rehearsed(link: Link, arms: tuple[str, ...], rehearsal: Mapping[str, Any], prompts: int) -> Rehearsed:
+    teacher = link.teacher
     recorded = teacher is not None and teacher.backend == "recorded"
     concurrency = teacher.concurrency if teacher else 1
     counted = {k: rehearsal[k] for k in ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd")}
     seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency * (not recorded)
     return Rehearsed(
         arms=arms,
-        recipe=recipe,
+        recipe=link.recipe,
         recorded=recorded,
         **counted,
         seconds=seconds,
         price=tell_price(teacher) if teacher else "",
+        unforeseen=open_recipe(link.recipe).unforeseen(link.settings),
         prompts=tuple(rehearsal["rendered"][:prompts]),
     )
 
@@ -141,6 +144,7 @@ def tell_estimate(total: Mapping[str, Any]) -> str:
     elif total["usd"] is None:
         lines.append("money is not known: set teacher.price, e.g. price: {input: 0.15, output: 0.60}")
     lines += dict.fromkeys(step["price"] for step in total["steps"] if step["price"])
+    lines += dict.fromkeys(f"{step['recipe']}: {step['unforeseen']}" for step in total["steps"] if step["unforeseen"])
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from understudy.diversities import diversities
 from understudy.equal import SENTENCES
 from understudy.graduates import Graduate, train_all
 from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
@@ -66,7 +67,8 @@ def run(
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
         command = _command(study, changes, limit, folder, offline)
-        report = build(_results(checked, command, test[0], graduates, ledger))
+        diverse = diversities([one.lessons.rows for one in graduates], watch)
+        report = build(_results(checked, command, test[0], graduates, ledger, diverse))
         write_reports(workspace.folder, report)
         workspace.event("report written")
     return report
@@ -88,13 +90,20 @@ def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str 
     return without_passwords(shlex.join(words))
 
 
-def _results(study: Study, command: str, test: Rows, graduates: Sequence[Graduate], ledger: Ledger) -> RunResults:
+def _results(
+    study: Study,
+    command: str,
+    test: Rows,
+    graduates: Sequence[Graduate],
+    ledger: Ledger,
+    diverse: Mapping[str, Mapping[str, Any]],
+) -> RunResults:
     return RunResults(
         study=study.name,
         task=study.task,
         test_targets=[row.target for row in test],
         test_choices=[row.choices for row in test] if study.task.kind == "choice" else (),
-        arms=[_arm_result(study, graduate, ledger) for graduate in graduates],
+        arms=[_arm_result(study, one, ledger, diverse[one.lessons.rows.key]) for one in graduates],
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),
         command=command,
@@ -126,7 +135,7 @@ def _student(student: Settings) -> str:
     return f"{told['kind']} on {base}, {told['steps']} steps"
 
 
-def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
+def _arm_result(study: Study, graduate: Graduate, ledger: Ledger, diverse: Mapping[str, Any]) -> ArmResult:
     lessons = graduate.lessons
     return ArmResult(
         name=graduate.name,
@@ -141,6 +150,7 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger) -> ArmResult:
         predictions=graduate.answers,
         gold_rows=len(lessons.rows if lessons.arm.recipes == ("gold",) else lessons.steps[0]),
         training_rows=len(lessons.rows),
+        diversity=diverse,
         overrides=[part for part in ("task", "teacher", "student") if study.arms[lessons.arm.name].get(part)],
         continues=graduate.continues,
         equal=graduate.entry if len(study.equal) > 1 else "",

@@ -98,7 +98,7 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 
 def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths in a study file are relative to the file: those of sources, replies and local models."""
+    """Paths in a study file are relative to the file: those of sources, replies, datastores and local models."""
 
     def anchor(path: Any) -> Any:
         is_relative = isinstance(path, str) and path and not Path(path).expanduser().is_absolute()
@@ -133,6 +133,7 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
             teacher = link.get("teacher") if isinstance(link, dict) else None
             within(teacher, "replies", one_or_many)
             within(teacher, "model", model)
+            within(link.get("rebase") if isinstance(link, dict) else None, "datastore", anchor)
     return study
 
 

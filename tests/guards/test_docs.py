@@ -15,6 +15,7 @@ from toys import Toy
 
 import understudy
 from understudy.recipes import Given, describe
+from understudy.retrieve.dataset_source import read_sources
 from understudy.settings import Settings
 from understudy.students import KINDS
 from understudy.students.settings import CausalScratch, Lora
@@ -54,7 +55,12 @@ def test_the_study_of_the_readme_is_a_study(tmp_path: Path):
 
 def test_every_example_is_a_study(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UNDERSTUDY_DATA", "/data")
+    monkeypatch.setenv("UNDERSTUDY_DATASTORE", "/store")
     for path in sorted((ROOT / "examples").glob("*.yaml")):
+        if path.name == "datastore.yaml":  # sources of a datastore
+            names = [source.dataset for source in read_sources([str(path)])]
+            assert len({*names}) == len(names)
+            continue
         checked, _ = load_study(path)
         assert checked.name == path.stem
 

@@ -56,24 +56,21 @@ def test_answers_can_reason_first(teacher: Teacher, server: ChatServer):
     assert (rows[-1].target, rows[-1].rationale) == ("blue", "It is the colour of the sky.")
 
 
-def test_direct_asks_for_each_label_and_drops_what_is_no_row_or_stands_twice(teacher: Teacher, server: ChatServer):
+def test_direct_asks_for_each_label_and_drops_what_is_no_row_or_a_copy(teacher: Teacher, server: ChatServer):
     def answer(messages: list[dict[str, str]]) -> str:
         label = "red" if 'answer is "red"' in messages[-1]["content"] else "blue"
-        return json.dumps([f"a {label} thing", f"another {label} one", 7])
+        return json.dumps([f"a {label} thing", "Gold 0.", 7])
 
     server.answer = answer
-    rows = made("direct", Given(TASK, teacher, TRAIN, []), rows=12, batch=3, shots=2)[len(TRAIN) :]
+    rows = made("direct", Given(TASK, teacher, TRAIN[:2], []), rows=12, batch=3, shots=2)[len(TRAIN) :]
     examples = [row for row in rows if isinstance(row, Example)]
     assert server.requests == 2  # two labels, two samples of three rows each in one request
-    assert {(row.input, row.target) for row in examples} == {
-        (f"{kind} {label} {noun}", label)
-        for label in ("red", "blue")
-        for kind, noun in (("a", "thing"), ("another", "one"))
-    }
-    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["not_a_row"] * 4
-    red = [row for row in examples if row.target == "red"]
-    assert red[0].id == red[2].id  # the same text again: the step drops it as a duplicate
-    assert all(set(row.parents) <= {"t0", "t2", "t4"} and len(row.parents) == 2 for row in red)
+    assert [(row.input, row.target, row.parents) for row in examples] == [
+        ("a red thing", "red", ("t0",)),
+        ("a blue thing", "blue", ("t1",)),
+    ]
+    reasons = [row.reason for row in rows if isinstance(row, Dropped)]
+    assert reasons == ["copy_of_shot", "not_a_row", "copy_of_output", "copy_of_shot", "not_a_row"] * 2
     assert not any("gold 1" in body["messages"][0]["content"] for body in server.bodies if '"red"' in str(body))
 
 
@@ -123,6 +120,27 @@ def test_direct_writes_options_for_a_choice_task(teacher: Teacher, server: ChatS
         '{"input":"Where is row 1?","choices":["bank","bridge"],"target":"bank"}'
         in server.bodies[0]["messages"][0]["content"]
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "keys"),
+    [
+        ("labels", "t0 t1 t2 t3 t4 t5", "8d9104f5c5e7765d08118a43044b60b9 167c49b45d52959b5ad3a4bf81fadd23"),
+        ("labels", "", "ff6649cf1844fe601071822acc0217c9 7f04a0fa8d5edfa7f095e0e73536f16a"),
+        ("choice", "w", "36fce5012e3ba86b35bd8dc81f68c0ee 2051c6a9aa0f9177c7311df6fbc4211f"),
+        ("texts", "xy", "400fd4494dd3bef29382f7d0b36d093f e0e8458f3ed0b19701f1e5b228c4b749"),
+        ("texts", "", "50a3c360ada468630c77cf2b1099f2ef 7e5ef9a582ce9db8fe2094d509d919f5"),
+    ],
+)
+def test_in_one_round_direct_asks_what_ledgers_and_cassettes_hold(
+    teacher: Teacher, server: ChatServer, task: str, train: str, keys: str
+):
+    tasks = {"labels": TASK, "choice": CHOICE, "texts": Task(instruction="Turn it round.", kind="generation")}
+    known = {row.id: row for row in (*TRAIN, WHERE, Example(id="xy", input="xy", target="yx"))}
+    server.answer = "[0]"
+    given = Given(tasks[task], teacher, [known[id] for id in train.split()], [])
+    rows = made("direct", given, rows=4, batch=2, shots=2)[len(TRAIN) :]
+    assert [row.example.replies for row in rows if isinstance(row, Dropped)] == [(f"b2:{key}",) for key in keys.split()]
 
 
 def test_shots_are_taken_from_each_label_in_turn():

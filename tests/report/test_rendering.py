@@ -117,6 +117,20 @@ def test_rows_notes_and_the_command_follow(report: dict[str, Any]):
     assert text.endswith("```\nunderstudy run examples/routing.yaml\n```\n\nWith torch 2.13.0, understudy 0.1.0.\n")
 
 
+def test_how_diverse_the_rows_are_stands_beside_where_they_come_from(report: dict[str, Any]):
+    assert "## Diversity" not in to_markdown(report)  # a report of before it was looked at
+    shares = {"data/train": 0.6, "more/train": 0.25, "pets": 0.1, "(none)": 0.04, "cars": 0.01}
+    figures = {"unique": 0.98765, "distinct_1": 0.4, "distinct_2": None, "nearest": 0.7131}
+    report["arms"]["a|b"]["diversity"] = figures | {"datasets": shares}
+    report["arms"]["gold"]["diversity"] = figures | {"unique": 1.0, "nearest": None, "datasets": {"data/train": 1.0}}
+    text = to_markdown(report).split("## Diversity")[1]
+    assert table_row(text, "arm") == ["arm", "unique inputs", "distinct-1", "nearest", "rows come from"]
+    assert table_row(text, r"a\|b")[1:] == [".988", ".400", ".713", "data/train 60%, more/train 25%, pets 10%, 2 more"]
+    assert table_row(text, "gold")[1:] == ["1.000", ".400", "-", "data/train 100%"]
+    assert "| guess " not in text
+    assert "*Nearest*: mean cosine" in text
+
+
 def test_columns_that_say_nothing_are_left_out(report: dict[str, Any]):
     del report["label_saving"]
     report["arms"] = {"gold": report["arms"]["gold"]}

@@ -108,6 +108,13 @@ def test_up_to_six_arms_every_pair_is_compared_and_beyond_only_with_the_first():
     assert "More than 6 arms: each is compared with 0@steps or 0@tokens only." in build(study(*twice))["notes"]
 
 
+def test_how_diverse_an_arms_rows_are_stands_with_it():
+    figures = {"unique": 1.0, "distinct_1": 0.5, "distinct_2": 0.7, "nearest": None, "datasets": {"data/train": 1.0}}
+    arms = build(study(arm("gold", "gold"), replace(ANSWERS, diversity=figures)))["arms"]
+    assert arms["answers"]["diversity"] == figures
+    assert "diversity" not in arms["gold"]
+
+
 def test_rows_of_a_chain_are_the_sum_of_its_steps():
     steps = [
         Taken(name="answers", rows_in=100, kept=90, dropped={"not_a_label": 10}),

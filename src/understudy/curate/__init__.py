@@ -1,5 +1,7 @@
-"""Which rows may stay."""
+"""Which rows may stay, and how diverse those that did are."""
 
 from understudy.curate.decontaminate import TestSplit, screen
+from understudy.curate.diversity import diversity
+from understudy.curate.validators import Check, checks_of, validated
 
-__all__ = ["TestSplit", "screen"]
+__all__ = ["Check", "TestSplit", "checks_of", "diversity", "screen", "validated"]

@@ -23,6 +23,7 @@ RECIPES = {
     "answers": "understudy.recipes.answers",
     "direct": "understudy.recipes.direct",
     "teacherlm": "understudy.recipes.teacherlm",
+    "rebase": "understudy.recipes.rebase",
 }
 
 
@@ -38,6 +39,8 @@ class Given:
     unlabelled: Iterable[Example]
     """Rows without an answer; may be read several times."""
     seed: int = 0
+    leaks: Callable[[str], bool] = lambda text: False
+    """Whether a text equals a test row's input, or nearly: such texts from elsewhere must not reach a prompt."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Recipe:
     """The prompts it renders, a string being the name of a prompt file; a change of one makes its steps anew."""
     asks: bool = True
     """Whether it needs a teacher."""
+    unforeseen: Callable[[Any], str] = lambda settings: ""
+    """What an estimate of it cannot know, for a person; nothing where it counts what a run would ask."""
+    reads: Callable[[Any], str] = lambda settings: ""
+    """A digest of what it reads beside the rows, such as a datastore, without its place: steps are made anew where it
+    changes. Raises an UnderstudyError where there is nothing to read; called before anyone is asked."""
 
 
 def open_recipe(name: str, where: str = "recipe") -> Recipe:
@@ -106,8 +114,9 @@ def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) 
 
 
 def draw_shots(train: Iterable[Example], task: Task, count: int, seed: int) -> list[Example]:
-    """``count`` solved examples, taken from each label in turn so that none is over-represented."""
-    groups = shots_by_label(train, task, count, seed).values()
+    """``count`` solved examples, taken from the labels in turn, in an order that is drawn too."""
+    groups = list(shots_by_label(train, task, count, seed).values())
+    random.Random(seed).shuffle(groups)
     turns = (group[turn] for turn in range(count) for group in groups if turn < len(group))
     return list({example.id: example for example in turns}.values())[:count]
 
@@ -118,10 +127,10 @@ def describe() -> list[dict[str, Any]]:
     for name in [*RECIPES, *sorted(_installed().keys() - RECIPES.keys())]:
         recipe = open_recipe(name)
         settings = [
-            {"name": key, "default": field.default, "help": field.description}
+            {"name": key, "default": "required" if field.is_required() else field.default, "help": field.description}
             for key, field in recipe.settings.model_fields.items()
         ]
-        gives = recipe.gives(recipe.settings())
+        gives = recipe.gives(recipe.settings.model_construct())
         described.append(
             {"name": name, "summary": recipe.summary, "needs": sorted(recipe.needs), "gives": sorted(gives)}
             | {"asks": recipe.asks, "settings": settings}

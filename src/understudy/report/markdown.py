@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.report.tables import TextTable, comparison_table, metric_title, rows_table, score_table
+from understudy.report.tables import (
+    TextTable,
+    comparison_table,
+    diversity_table,
+    metric_title,
+    rows_table,
+    score_table,
+)
 
 PARAGRAPH = "\n\n"
 
@@ -23,6 +30,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         "## Rows",
         "in + made = kept + joined + dropped.",
         _drawn(rows_table(report)),
+        *_diversity(report),
     ]
     if report["notes"]:
         parts += ["## Notes", "\n".join(f"- {_line(note)}" for note in report["notes"])]
@@ -63,6 +71,22 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
     count = len(report["comparisons"]) // max(1, len(report["study"]["metrics"]))
     caution = " Of pairs that do not differ, about one in twenty still shows a difference." if count > 1 else ""
     return [*parts, f"Paired bootstrap: the same rows and seeds are drawn for both arms; p is two-sided.{caution}"]
+
+
+def _diversity(report: Mapping[str, Any]) -> list[str]:
+    table = diversity_table(report)
+    if not table.rows:
+        return []
+    text = (
+        "Of the inputs that a student learned from. *Unique inputs*: the share of different ones, whatever their case "
+        "and punctuation. *Distinct-1, distinct-2*: different words over all words, different pairs of words over all "
+        "pairs."
+    )
+    if "nearest" in table.headings:
+        text += " *Nearest*: mean cosine to the nearest other input, among at most 1,000."
+    if any(row[-1].startswith("(none)") or ", (none)" in row[-1] for row in table.rows):
+        text += " *(none)*: rows that a teacher wrote, from no dataset."
+    return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", _drawn(table)]
 
 
 def _again(report: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from understudy.records import Target
 from understudy.task import Task
@@ -48,6 +49,7 @@ class ArmResult:
         students, predictions: by seed; predictions are aligned with the test rows.
         gold_rows: rows with a human's answer that the arm was given.
         training_rows: rows that a student learned from.
+        diversity: how diverse these are: what ``curate.diversity`` returns.
         overrides: what the arm sets for itself: ``"task"``, ``"teacher"``, ``"student"``.
         continues: the arm whose students this one's started as, if any.
         equal: the entry of the study's ``equal`` that this arm was trained under, where there are several.
@@ -63,6 +65,7 @@ class ArmResult:
     predictions: Mapping[int, Sequence[Target]]
     gold_rows: int
     training_rows: int
+    diversity: Mapping[str, Any] | None = None
     overrides: Sequence[str] = ()
     continues: str = ""
     equal: str = ""

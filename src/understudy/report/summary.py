@@ -19,7 +19,9 @@ def build(results: RunResults) -> dict[str, Any]:
     """The report as plain values: ``report.json`` is this dict.
 
     In ``comparisons``, ``a`` is the later arm of the study, ``b`` the earlier one, ``difference`` is a less b. ``rows``
-    of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the rest added up. ``student`` is a mean over
+    of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the rest added up. ``diversity`` is that of the
+    inputs of an arm's training rows: ``{unique, distinct_1, distinct_2, nearest, datasets: {name: share}}``, as
+    ``curate.diversity`` says; ``nearest`` is null where the encoder is not installed. ``student`` is a mean over
     the seeds. ``label_saving`` goes by the first metric; it is there for arms that are not gold-only themselves and
     train the study's student, where gold-only arms of two sizes trained under the same entry of ``equal``.
 
@@ -75,6 +77,7 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
         "rows": _rows_of_arm(arm),
         "steps": [{"name": step.name, **_rows_of_step(step)} for step in arm.steps],
         **({"unlabelled": _rows_of_step(arm.unlabelled)} if arm.unlabelled else {}),
+        **({"diversity": dict(arm.diversity)} if arm.diversity else {}),
         "teacher": {
             "requests": teacher.requests,
             "from_ledger": teacher.from_ledger,

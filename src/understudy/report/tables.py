@@ -76,6 +76,19 @@ def rows_table(report: Mapping[str, Any]) -> TextTable:
     return TextTable(("arm", "in", "made", "kept", "joined", "dropped"), rows, frozenset({1, 2, 3, 4}))
 
 
+def diversity_table(report: Mapping[str, Any]) -> TextTable:
+    """One line an arm whose rows were looked at; no line at all in reports of before that was done."""
+    found = {name: arm["diversity"] for name, arm in report["arms"].items() if "diversity" in arm}
+    figures = {"unique": "unique inputs", "distinct_1": "distinct-1", "distinct_2": "distinct-2", "nearest": "nearest"}
+    shown = [key for key in figures if any(arm[key] is not None for arm in found.values())]
+    rows = [
+        (name, *("-" if arm[key] is None else score_text(arm[key]) for key in shown), _datasets(arm["datasets"]))
+        for name, arm in found.items()
+    ]
+    headings = ("arm", *(figures[key] for key in shown), "rows come from")
+    return TextTable(headings, rows, frozenset(range(1, len(shown) + 1)))
+
+
 def verdict(comparison: Mapping[str, Any]) -> str:
     """``higher`` or ``lower`` where the 95 % interval leaves out no difference."""
     if comparison["low"] > 0:
@@ -140,6 +153,12 @@ def _usd(teacher: Mapping[str, Any], digits: int) -> str:
 
 def _trained(student: Mapping[str, Any]) -> str:
     return f"{short_number(student['tokens'])}\nin {student['seconds']:,.0f} s"
+
+
+def _datasets(shares: Mapping[str, float]) -> str:
+    """The three largest, and how many more there are."""
+    told = [f"{name} {share:.0%}" for name, share in list(shares.items())[:3]]
+    return ", ".join(told + [f"{len(shares) - 3:,} more"] * (len(shares) > 3)) or "-"
 
 
 def _row_counts(rows: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,12 +16,24 @@ from understudy.sources.source import Record, Source, local_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow.parquet import ParquetFile
 
 BATCH_ROWS = 1024
 
 
 def parquet(path: str) -> Iterator[Record]:
     """The rows of a Parquet file, a batch at a time."""
+    with opened_parquet(path) as table:
+        yield from _records(path, table.iter_batches(batch_size=BATCH_ROWS))
+
+
+@contextmanager
+def opened_parquet(path: str) -> Iterator[ParquetFile]:
+    """A Parquet file; what goes wrong inside the block while reading is a DataError.
+
+    Raises:
+        DataError: it cannot be read, or a column stands twice.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -31,7 +44,7 @@ def parquet(path: str) -> Iterator[Record]:
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise DataError(f"{path}: the column {twice[0]!r} stands twice; rename one of them")
-            yield from _records(path, table.iter_batches(batch_size=BATCH_ROWS))
+            yield table
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path}: no readable Parquet file ({_first_line(error)}); fetch it again, unpacked, or give its `format:`"

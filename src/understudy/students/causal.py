@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from understudy.errors import DataError
+from understudy.pretrained import quiet
 from understudy.records import Example
 from understudy.students import course, serial
 from understudy.students.answers import BATCH_TOKENS, LanguageModel
@@ -18,7 +19,6 @@ from understudy.students.batches import padded
 from understudy.students.choices import Ranked, rank
 from understudy.students.course import Laid
 from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
-from understudy.students.network import quiet
 from understudy.students.packing import IGNORED, Row, isolates, packed, padded_rows, shares_out
 from understudy.students.scratch import causal_from_scratch
 from understudy.students.settings import CausalScratch, CausalSettings

@@ -11,9 +11,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from understudy.errors import DataError
-from understudy.pretrained import identity, local_folder
+from understudy.pretrained import identity, local_folder, quiet
 from understudy.records import digest
-from understudy.students.network import quiet
 from understudy.students.settings import AnyLanguageSettings, Scratch
 
 AUTO: dict[str, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}

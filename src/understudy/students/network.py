@@ -5,8 +5,6 @@ Importing this module tells transformers' Auto classes of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,10 +20,9 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import logging
 
 from understudy.errors import DataError
-from understudy.pretrained import local_folder, pooling_of
+from understudy.pretrained import local_folder, pooling_of, quiet
 
 
 class ClassifierConfig(PretrainedConfig):
@@ -138,17 +135,3 @@ def on_device(network: UnderstudyClassifier) -> UnderstudyClassifier:
     """Ready to predict, on the GPU where there is one."""
     nn.Module.to(network, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return network.eval()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without progress bars and warnings."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -13,11 +13,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from understudy.errors import DataError
-from understudy.pretrained import PACKAGED, check_model_folder
+from understudy.pretrained import PACKAGED, check_model_folder, quiet
 from understudy.records import Example, Prediction
 from understudy.students import Trained
 from understudy.students.batches import by_length, padded
-from understudy.students.network import ClassifierConfig, UnderstudyClassifier, on_device, quiet
+from understudy.students.network import ClassifierConfig, UnderstudyClassifier, on_device
 from understudy.students.settings import ClassifierSettings
 
 WINDOW = 1024  # inputs that are sorted by length together; no more are held in memory

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from understudy.errors import DataError
+from understudy.pretrained import quiet
 from understudy.records import Example
 from understudy.students import course, serial
 from understudy.students.answers import BATCH_TOKENS, LanguageModel
@@ -24,7 +25,6 @@ from understudy.students.batches import padded
 from understudy.students.choices import Ranked, rank_seq2seq
 from understudy.students.course import Laid
 from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
-from understudy.students.network import quiet
 from understudy.students.packing import IGNORED
 from understudy.students.scratch import seq2seq_from_scratch
 from understudy.students.settings import Seq2SeqScratch, Seq2SeqSettings

@@ -22,10 +22,10 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from transformers.trainer_utils import get_last_checkpoint
 
 from understudy.errors import SettingsError
+from understudy.pretrained import quiet
 from understudy.settings import did_you_mean
 from understudy.students import Progress
 from understudy.students.batches import shuffled
-from understudy.students.network import quiet
 from understudy.students.settings import LanguageSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from understudy.errors import DataError
-from understudy.pretrained import check_model_folder
+from understudy.pretrained import check_model_folder, quiet
 from understudy.students import Trained
 from understudy.students.language import read
-from understudy.students.network import quiet
 
 ABOUT = "student.json"
 

@@ -39,7 +39,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one clear line."""
+    """Turn a disk that is full or read-only, or takes no larger file, into one clear line."""
     try:
         yield
     except OutOfSpace:
@@ -49,6 +49,11 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise OutOfSpace(
                 f"no space left on the disk that holds {str(folder)!r}; everything finished before is whole: "
                 "free some space and run the same command again"
+            ) from None
+        if error.errno == errno.EFBIG:
+            raise OutOfSpace(
+                f"a file in {str(folder)!r} may not grow further: {error.strerror}; everything finished before is "
+                "whole: raise the limit (ulimit -f), or use another disk, and run the same command again"
             ) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOENT, errno.ENOTDIR):
             raise WorkspaceError(f"{error.filename or str(folder)!r} cannot be written: {error.strerror}") from None

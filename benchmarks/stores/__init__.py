@@ -1,0 +1,1 @@
+"""Datastores of random vectors, and the score over them beside a bare product."""

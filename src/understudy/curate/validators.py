@@ -1,0 +1,125 @@
+"""Whether a row that a teacher wrote is a row of the task: one check after another, by the task's kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from understudy.records import Dropped, Example, Row, digest, normalise
+from understudy.task import Task
+
+Check: TypeAlias = Callable[[Example], tuple[str, str] | None]
+"""What is wrong with a row: the reason that is counted, and a detail for a person; ``None`` where it may stay."""
+
+
+def validated(rows: Iterable[Row], checks: Sequence[Check], step: str) -> Iterator[Row]:
+    """The rows in order, each that fails a check dropped for the first one that it fails."""
+    for row in rows:
+        wrong = None if isinstance(row, Dropped) else next(filter(None, (check(row) for check in checks)), None)
+        yield Dropped(row, step, *wrong) if wrong and isinstance(row, Example) else row
+
+
+def checks_of(
+    task: Task,
+    shots: Iterable[Example],
+    leaks: Callable[[str], bool],
+    number_in: Callable[[str], object],
+) -> list[Check]:
+    """The checks for rows of this task that were written after ``shots``, the cheapest first.
+
+    The last of them remembers the rows that passed: about 100 bytes a row.
+
+    Args:
+        leaks: whether a text is that of a test row, or near it.
+        number_in: the number in a text, ``None`` where it holds none.
+    """
+    by_kind: dict[str, list[Check]] = {
+        "classification": [is_of(task.label_names)],
+        "multilabel": [is_of(task.label_names)],
+        "choice": [is_a_choice],
+        "extraction": [is_a_span],
+        "numeric": [parses(number_in)],
+    }
+    return [is_not_empty, *by_kind.get(task.kind, []), is_not_near(leaks), is_no_copy(shots)]
+
+
+def is_not_empty(row: Example) -> tuple[str, str] | None:
+    """``empty_input``; ``empty_output``; ``empty_rationale`` where a rationale was asked for."""
+    if not row.input.strip():
+        return "empty_input", "the input holds nothing"
+    if not any(answer.strip() for answer in _answers(row)):
+        return "empty_output", "the output holds nothing"
+    if row.rationale is not None and not row.rationale.strip():
+        return "empty_rationale", "the rationale holds nothing"
+    return None
+
+
+def is_of(labels: Sequence[str]) -> Check:
+    """``not_a_label``: an answer is none of the labels, as they are spelled."""
+
+    def check(row: Example) -> tuple[str, str] | None:
+        wrong = [answer for answer in _answers(row) if answer not in labels]
+        return ("not_a_label", f"{wrong[0]!r} is none of the {len(labels)} labels") if wrong else None
+
+    return check
+
+
+def is_a_choice(row: Example) -> tuple[str, str] | None:
+    """``repeated_choice``: options are the same but for case and punctuation, or fewer than two; ``not_a_choice``: the
+    answer is none of them."""
+    if len(row.choices) < 2 or len({normalise(choice) for choice in row.choices}) < len(row.choices):
+        return "repeated_choice", f"at least two different options are needed, got {list(row.choices)!r}"
+    if row.target not in row.choices:
+        return "not_a_choice", f"{row.target!r} is none of {list(row.choices)!r}"
+    return None
+
+
+def is_a_span(row: Example) -> tuple[str, str] | None:
+    """``not_a_span``: the answer does not stand in the input, whatever case and punctuation."""
+    for answer in _answers(row):
+        if answer.strip() not in row.input and f" {normalise(answer)} " not in f" {normalise(row.input)} ":
+            return "not_a_span", f"{answer!r} does not stand in the input"
+    return None
+
+
+def parses(number_in: Callable[[str], object]) -> Check:
+    """``not_a_number``: no number can be read from the answer."""
+
+    def check(row: Example) -> tuple[str, str] | None:
+        wrong = [answer for answer in _answers(row) if number_in(answer) is None]
+        return ("not_a_number", f"{wrong[0]!r} holds no number") if wrong else None
+
+    return check
+
+
+def is_not_near(leaks: Callable[[str], bool]) -> Check:
+    """``near_test_split``: the input equals that of a test row, or nearly."""
+
+    def check(row: Example) -> tuple[str, str] | None:
+        return ("near_test_split", "its input equals that of a test row, or nearly") if leaks(row.input) else None
+
+    return check
+
+
+def is_no_copy(shots: Iterable[Example]) -> Check:
+    """``copy_of_shot``, ``copy_of_output``: input and options equal those of a shot, or of a row that passed before."""
+    shown, written = {_written(shot) for shot in shots}, set[str]()
+
+    def check(row: Example) -> tuple[str, str] | None:
+        text = _written(row)
+        if text in shown:
+            return "copy_of_shot", "its normalised input equals that of an example in the prompt"
+        if text in written:
+            return "copy_of_output", "its normalised input equals that of a row written before"
+        written.add(text)
+        return None
+
+    return check
+
+
+def _answers(row: Example) -> tuple[str, ...]:
+    return (row.target,) if isinstance(row.target, str) else row.target or ()
+
+
+def _written(row: Example) -> str:
+    return digest(*map(normalise, (row.input, *row.choices)), size=8)
