@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from understudy.retrieve.building import build
+from understudy.retrieve.cosine import Cosines, cosines_of
 from understudy.retrieve.datastore import DATASET, Dataset, Datastore, folder_of
-from understudy.retrieve.search import Query, Target, best_rows, score_rows, search, starts_of, target_of
+from understudy.retrieve.ranking import Target, best_rows, score_rows, starts_of
+from understudy.retrieve.search import Query, search
 from understudy.retrieve.tables import read_sources
 
 K, WIDTH, CELLS_PER_ROW = 3_000, 384, 4
@@ -80,11 +82,11 @@ def _built(folder: Path, datasets: dict[str, Any]) -> Datastore:
     return Datastore.open(folder / "store")
 
 
-def bare_products(datasets: Sequence[Dataset], target: Target) -> dict[str, Callable[[], Any]]:
+def bare_products(datasets: Sequence[Dataset], cosines: Cosines) -> dict[str, Callable[[], Any]]:
     """Ways to multiply all vectors by the two averaged queries."""
     with warnings.catch_warnings(action="ignore"):  # that the maps are read-only
         maps = [torch.from_numpy(dataset.vectors()) for dataset in datasets]
-    query = torch.from_numpy(target.vectors[:2]).half()
+    query = torch.from_numpy(cosines.vectors[:2]).half()
     block = torch.empty(4096, WIDTH)
 
     def in_float32(vectors: Tensor) -> None:
@@ -106,14 +108,15 @@ def bare_products(datasets: Sequence[Dataset], target: Target) -> dict[str, Call
     return products
 
 
-def ours(store: Datastore, target: Target) -> tuple[np.ndarray, np.ndarray]:
+def ours(store: Datastore, cosines: Cosines) -> tuple[np.ndarray, np.ndarray]:
     """Every row's score, and the scores of the best."""
+    target = Target(cosines, np.full(3, 1 / 3))
     scores = score_rows(store.datasets, target)
     return scores, best_rows(store.datasets, starts_of(store.datasets), scores, target, K).scores
 
 
 def task_vectors() -> np.ndarray:
-    """float32 (1 + 2 x examples, width): what the target was made of; a fresh encoder draws the same."""
+    """float32 (1 + 2 x examples, width): what the query's cosines are made of; a fresh encoder draws the same."""
     return RandomEncoder().encode([""] * (1 + 2 * len(TASK.examples)))
 
 
@@ -176,13 +179,13 @@ def difference(dataset: Dataset, made: tuple[np.ndarray, np.ndarray], vectors: n
     return float(max(np.abs(made[0] - exact).max(), np.abs(made[1] - ranked).max()))
 
 
-def by_size(cells: int, target: Target, repeats: int) -> dict[str, float]:
+def by_size(cells: int, cosines: Cosines, repeats: int) -> dict[str, float]:
     """Prints a line of the table; the figures of one size."""
     with tempfile.TemporaryDirectory() as folder:
         store = one_dataset(Path(folder), cells)
-        ways = bare_products(store.datasets, target)
-        took = in_turns({"ours": partial(ours, store, target), **ways}, repeats)
-        off = difference(store.datasets[0], ours(store, target), task_vectors())
+        ways = bare_products(store.datasets, cosines)
+        took = in_turns({"ours": partial(ours, store, cosines), **ways}, repeats)
+        off = difference(store.datasets[0], ours(store, cosines), task_vectors())
         peak, before, seconds = in_a_fresh_process(store.path)
     fastest = min(ways, key=took.__getitem__)
     ratio = took["ours"] / took[fastest]
@@ -194,12 +197,12 @@ def by_size(cells: int, target: Target, repeats: int) -> dict[str, float]:
     return {"ratio": ratio, "peak": peak, "off": off}
 
 
-def by_number(datasets: int, target: Target, repeats: int) -> None:
+def by_number(datasets: int, cosines: Cosines, repeats: int) -> None:
     """Prints what many small datasets cost."""
     with tempfile.TemporaryDirectory() as folder:
         store = many_datasets(Path(folder), datasets)
-        ways = bare_products(store.datasets, target)
-        took = in_turns({"ours": partial(ours, store, target), **ways}, repeats)
+        ways = bare_products(store.datasets, cosines)
+        took = in_turns({"ours": partial(ours, store, cosines), **ways}, repeats)
         peak, before, seconds = in_a_fresh_process(store.path)
     fastest = min(took[name] for name in ways)
     print(
@@ -215,9 +218,9 @@ def score(sizes: Sequence[int], datasets: int, repeats: int) -> dict[str, Any]:
     print(f"\nOne task of {len(TASK.examples)} examples scored, the {K} best rows; {torch.get_num_threads()} threads")
     print(f"median of {repeats} in turns; rows of {CELLS_PER_ROW} cells, every cell another text, {WIDTH} numbers each")
     print("    cells   ours s  product s   ratio  private MiB (before)  whole search s   off by   all products, s")
-    target = target_of(RandomEncoder(), TASK)
-    made = [by_size(cells, target, repeats) for cells in sizes][-1]
-    by_number(datasets, target, max(3, repeats // 2))
+    cosines = cosines_of(RandomEncoder(), TASK)
+    made = [by_size(cells, cosines, repeats) for cells in sizes][-1]
+    by_number(datasets, cosines, max(3, repeats // 2))
     cells = f"{sizes[-1]} cells"
     goals = {
         f"score of {cells}": (made["ratio"], GOAL, "x the fastest bare float16 product"),

@@ -48,7 +48,11 @@ Sources = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 EncoderName = Annotated[
     str | None,
-    typer.Option("--encoder", help="A name, folder or hub id, where the store does not say it.", show_default=False),
+    typer.Option(
+        "--encoder",
+        help="bm25, or a model's name, folder or hub id, where the store does not say it.",
+        show_default=False,
+    ),
 ]
 RowsPerDataset = Annotated[
     int, typer.Option("--rows", min=0, help="At most this many rows of each dataset, every k-th; 0 takes all.")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import DataError, SettingsError
-from understudy.retrieve import search as searching
+from understudy.retrieve import cosine
 from understudy.retrieve.building import build
 from understudy.retrieve.datastore import Datastore
 from understudy.retrieve.search import Query, search
@@ -155,7 +155,7 @@ def test_the_order_of_adding_does_not_matter(tmp_path: Path):
 def test_blocks_smaller_than_a_dataset_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = stored(tmp_path, {"a": [{"q": f"question {i}", "a": f"answer {i}"} for i in range(50)]})
     whole = search(store, DRAWN, TASK, 50)
-    monkeypatch.setattr(searching, "BLOCK", 7)
+    monkeypatch.setattr(cosine, "BLOCK", 7)
     assert search(store, DRAWN, TASK, 50) == whole
 
 

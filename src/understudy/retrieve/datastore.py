@@ -8,6 +8,8 @@ On disk a folder: ``store.json`` names the encoder, and ``datasets/`` holds a fo
     cells.npy         int32 (cells): which text stands in each cell, the rows in order
     vectors.f16       float16, little-endian, (texts, width): a unit vector for each text, in order of first appearance
     description.npy   float32 (width)
+
+Without the last two where the encoder makes no vectors (width 0).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from understudy.errors import DataError, MissingPackage
 from understudy.pretrained import check_model_folder, identity, local_folder, quiet
+from understudy.retrieve.bm25 import BM25, open_bm25
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,16 +51,19 @@ class Encoder(Protocol):
 
 
 def open_encoder(name: str = "all-MiniLM-L6-v2") -> Encoder:
-    """A model of sentence-transformers.
+    """A model of sentence-transformers, or ``bm25``, which compares words and makes no vectors.
 
     Args:
-        name: ``all-MiniLM-L6-v2``, which comes as a package; a folder; or a hub id. With ``:bfloat16`` behind it the
-            model computes in bfloat16: about twice as fast on a processor that has it, cosines move by some 0.003.
+        name: ``bm25``; ``all-MiniLM-L6-v2``, which comes as a package; a folder; or a hub id. With ``:bfloat16`` behind
+            it the model computes in bfloat16: about twice as fast on a processor that has it, cosines move by some
+            0.003.
 
     Raises:
         DataError: there is no such model, or it cannot be loaded without running code or pickles.
         MissingPackage: sentence-transformers is not installed, or the package that the model comes in.
     """
+    if name == BM25:
+        return open_bm25()
     model_name = name.removesuffix(BFLOAT16)
     try:
         import torch

@@ -93,17 +93,28 @@ def summary_in(folder: Path) -> Summary | None:
 def write_vectors(folder: Path, summary: Summary, encoder: Encoder, progress: Callable[[int], None]) -> None:
     """Embed the texts in ``folder`` that have no vector yet, and close the dataset.
 
-    A chunk always holds the same texts, so that it does not matter where an earlier run ended.
+    A chunk always holds the same texts, so that it does not matter where an earlier run ended. Where the encoder makes
+    no vectors, none are written.
 
     Args:
         progress: told how many rows of the dataset are done.
     """
+    if encoder.width:
+        _write_vectors(folder, summary, encoder, progress)
+    progress(summary.rows)
+    _flush(folder)
+    if (folder / READ).exists():  # else an earlier run was killed right after this
+        os.replace(folder / READ, folder / DATASET)
+        sync(folder)
+
+
+def _write_vectors(folder: Path, summary: Summary, encoder: Encoder, progress: Callable[[int], None]) -> None:
     chunk_bytes = TEXTS_PER_CHUNK * encoder.width * 2
     with (folder / "vectors.f16").open("ab") as file:
         whole_bytes = summary.texts * encoder.width * 2
         if file.tell() != whole_bytes:
             file.truncate(file.tell() // chunk_bytes * chunk_bytes)
-        texts = islice(_distinct(folder), os.fstat(file.fileno()).st_size // (encoder.width * 2), None)
+        texts = islice(distinct_texts(folder), os.fstat(file.fileno()).st_size // (encoder.width * 2), None)
         while chunk := list(islice(texts, TEXTS_PER_CHUNK)):
             progress(chunk[0][0])
             row_at = _row_at(chunk)
@@ -111,13 +122,8 @@ def write_vectors(folder: Path, summary: Summary, encoder: Encoder, progress: Ca
             file.write(vectors.astype("<f2").tobytes())
             file.flush()
             os.fsync(file.fileno())
-    progress(summary.rows)
     (description,) = encoder.encode([summary.description])
     np.save(folder / "description.npy", description.astype("<f4"), allow_pickle=False)
-    _flush(folder)
-    if (folder / READ).exists():  # else an earlier run was killed right after this
-        os.replace(folder / READ, folder / DATASET)
-        sync(folder)
 
 
 def _row_at(chunk: Sequence[tuple[int, str]]) -> Callable[[int], int]:
@@ -126,7 +132,7 @@ def _row_at(chunk: Sequence[tuple[int, str]]) -> Callable[[int], int]:
     return lambda done: chunk[int(work[done - 1] / work[-1] * (len(chunk) - 1))][0] if done else chunk[0][0]
 
 
-def _distinct(folder: Path) -> Iterator[tuple[int, str]]:
+def distinct_texts(folder: Path) -> Iterator[tuple[int, str]]:
     """Each distinct text with the place of the first row that holds it, in order of first appearance."""
     import pyarrow.parquet as pq
 
