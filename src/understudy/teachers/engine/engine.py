@@ -87,7 +87,7 @@ class Engine:
         self._closing: list[Lane] = []  # their last requests are waited for
         self._elsewhere: dict[Job, Lane] = {}  # another process has these in flight
         self._loop = _new_loop()
-        self._sender = Sender(Keeper(ledger, self._loop, self._wake_all))
+        self._sender = Sender(Keeper(ledger, self._loop))
         self._loop.call_later(_LOOK_S, self._let_in)
         self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
         self._thread.start()
@@ -209,11 +209,6 @@ class Engine:
         if not endpoint.is_woken:
             endpoint.is_woken = True
             self._loop.call_soon(self._begin, endpoint)
-
-    def _wake_all(self) -> None:
-        """Replies are durable: look right after the tasks that waited for them, in the same turn of the loop."""
-        for lane in self.lanes.values():
-            self._wake(lane.endpoint)
 
     def _begin(self, endpoint: Endpoint) -> None:
         """Set as many jobs to work as the pace allows, of those that nobody else has answered or is about to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 
@@ -21,13 +21,10 @@ class Keeper:
     """Belongs to one loop; every method is called in it.
 
     Where the disk is quick the loop itself waits for it, which costs less than to change threads twice.
-
-    Args:
-        resolved: called when the futures of a group are done and who waits for them has not gone on yet.
     """
 
-    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop, resolved: Callable[[], None]) -> None:
-        self._ledger, self._loop, self._resolved = ledger, loop, resolved
+    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+        self._ledger, self._loop = ledger, loop
         self._writes: list[Write] = []
         self._futures: list[asyncio.Future[Reply]] = []
         self._others: list[Failure | Refusal] = []
@@ -104,7 +101,6 @@ class Keeper:
             if future.done():  # cancelled
                 continue
             future.set_exception(error) if error else future.set_result(stored[place])
-        self._resolved()
         self._is_busy, self._done_at = False, perf_counter()
         if self._writes or self._others:
             self._soon()
