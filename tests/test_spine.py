@@ -31,7 +31,9 @@ def test_a_study_runs_end_to_end_and_a_second_run_does_nothing_again(toy: Toy):
     arms = report["arms"]
     assert list(arms) == ["gold", "answers", "both"]
     assert (arms["gold"]["training_rows"], arms["answers"]["training_rows"]) == (12, 42)
-    assert arms["both"]["training_rows"] == 42 + 12 - arms["both"]["rows"]["dropped"].get("duplicate", 0)
+    dropped = arms["both"]["rows"]["dropped"]
+    assert dropped.keys() <= {"duplicate", "copy_of_row", "copy_of_output"}
+    assert arms["both"]["training_rows"] == 42 + 12 - sum(dropped.values())
     assert arms["answers"]["rows"] == {"in": 12, "made": 30, "kept": 42, "joined": 0, "dropped": {}}
     assert arms["answers"]["unlabelled"] == {"in": 30, "made": 0, "kept": 30, "joined": 0, "dropped": {}}
     assert arms["answers"]["teacher"] == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,8 +147,9 @@ def search(
     query = _query(instruction, [(given, answer) for given, answer in examples], task)
     opened = Datastore.open(store)
     found = search(
-        opened, open_encoder(encoder or opened.encoder_name), query, k, per_dataset=per_dataset, exclude=exclude
-    )
+        opened, open_encoder(encoder or opened.encoder_name), query, k, per_dataset=per_dataset, exclude=exclude,
+        leaks=_near_test(task) if task else None,
+    )  # fmt: skip
     if json:
         from dataclasses import asdict
 
@@ -234,6 +236,17 @@ def _query_of(study: Path) -> Query:
         raise SettingsError(f"{study}: task.train holds no row with an answer, which --task needs")
     chosen = islice(examples.items(), EXAMPLES_OF_A_STUDY)
     return Query(task.instruction, tuple((given, answer) for answer, given in chosen))
+
+
+def _near_test(study: Path) -> Callable[[str], bool]:
+    """Whether a text is, or is nearly, a test row of the study."""
+    from understudy.curate import TestSplit
+    from understudy.lessons import with_labels
+    from understudy.sources import load
+    from understudy.study_file import load_study
+
+    task = with_labels(load_study(study)[0]).task
+    return TestSplit(load(task.test, task, "test")).near
 
 
 def _table_of_datasets(store: Datastore) -> Table:

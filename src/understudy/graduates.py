@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from understudy.curate import TestSplit
 from understudy.equal import trim
 from understudy.errors import DataError
 from understudy.evaluation import score
@@ -136,7 +137,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
         trained = train(
             pupil.settings, task, lessons.rows, folder / "model", seed=pupil.seed,
             progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
-            card=_card(pupil), shots=_shots(pupil),
+            card=_card(pupil), shots=_shots(pupil, rows),
         )  # fmt: skip
         model = load_model(folder / "model")
         answers = list(model.predict(rows))
@@ -157,10 +158,12 @@ def _card(pupil: Pupil) -> dict[str, str]:
     return {"Arm": pupil.name, "Chain": " > ".join(arm.recipes)} | base
 
 
-def _shots(pupil: Pupil) -> Sequence[Example]:
+def _shots(pupil: Pupil, test: Rows) -> Sequence[Example]:
     """Gold rows for the student's prompt: the same ones that a recipe of the arm would draw."""
-    count = pupil.settings.shots if isinstance(pupil.settings, LanguageSettings) else 0
-    return draw_shots(pupil.lessons.steps[0], pupil.lessons.arm.task, count, seed=0) if count else ()
+    if not (isinstance(pupil.settings, LanguageSettings) and pupil.settings.shots):
+        return ()
+    task, gold = pupil.lessons.arm.task, pupil.lessons.steps[0]
+    return draw_shots(gold, task, pupil.settings.shots, seed=0, leaks=TestSplit(test).near)
 
 
 def _done(scores: Path) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def test_an_empty_input_is_no_row() -> None:
 
 
 LONG = "I ordered my new card over a week ago and it has still not come to my flat"
-SPLIT = TestSplit([Example(id="long", input=LONG), Example(id="short", input="My card is lost")])
+SPLIT = TestSplit([Example(id="long", input=LONG), Example(id="short", input="My card is lost"),
+                   Example(id="middle", input="Why was my card declined?")])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ SPLIT = TestSplit([Example(id="long", input=LONG), Example(id="short", input="My
         f"Somebody wrote: {LONG}. What does he want?",
         "Hello, I ordered my NEW card over a week ago, and it has still not arrived.",  # 9 of its 13 runs of five words
         "my card is lost?",
+        "He asked: why was my card declined? And then he left.",
     ],
 )
 def test_a_text_that_holds_half_of_a_test_text_is_near_it(text: str) -> None:

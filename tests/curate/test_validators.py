@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from understudy import Dropped, Example, Task
-from understudy.curate import checks_of, validated
+from understudy.curate import checks_of, noted, validated
 
 LABELS = {"labels": ["yes", "no"]}
 GOOD = "\N{WHITE HEAVY CHECK MARK}"
@@ -50,7 +50,15 @@ def test_an_answer_is_in_the_list(kind: str, answer: Any, reason: str):
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [("the Seine", GOOD), ("The seine,", GOOD), ("$5", GOOD), ("a river", "not_a_span"), ("Sein und", "not_a_span")],
+    [
+        ("the Seine", GOOD),
+        ("The seine,", GOOD),
+        ("$5", GOOD),
+        ("a river", "not_a_span"),
+        ("Sein und", "not_a_span"),
+        ("ris", "not_a_span"),
+        ("e", "not_a_span"),
+    ],
 )
 def test_what_is_extracted_stands_in_the_input(answer: str, reason: str):
     assert reasons(task("extraction"), row("Paris lies on the Seine. It costs $5. Where?", answer)) == [reason]
@@ -90,6 +98,16 @@ def test_a_row_is_written_once_and_copies_neither_a_shot_nor_a_test_row():
     ]
     found = ["copy_of_shot", "near_test_split", GOOD, "copy_of_output", GOOD]
     assert reasons(task("classification", **LABELS), *rows) == found
+
+
+def test_a_row_is_no_copy_of_one_that_was_there_before():
+    there: set[str] = set()
+    assert [one.input for one in noted([row("One?", "no")], there)] == ["One?"]
+    checks = checks_of(task("classification", **LABELS), [], lambda text: False, len, there)
+    (copied, other) = validated([row("ONE", "yes"), row("Two?", "no")], checks, "step")
+    assert isinstance(copied, Dropped)
+    assert copied.reason == "copy_of_row"
+    assert isinstance(other, Example)
 
 
 def test_a_row_that_was_dropped_is_no_earlier_row():

@@ -148,10 +148,19 @@ def test_shots_are_taken_from_each_label_in_turn():
         *(Example(id=f"a{i}", input="x", target="red") for i in range(50)),
         Example(id="b", input="x", target="blue"),
     ]
-    shots = draw_shots(rows, TASK, 4, seed=0)
+    shots = draw_shots(rows, TASK, 4, 0, lambda text: False)
     assert sorted(shot.target for shot in shots if isinstance(shot.target, str)) == ["blue", "red", "red", "red"]
-    assert shots == draw_shots(rows, TASK, 4, seed=0)
-    assert draw_shots(rows, TASK, 0, seed=0) == []
+    assert shots == draw_shots(rows, TASK, 4, 0, lambda text: False)
+    assert draw_shots(rows, TASK, 0, 0, lambda text: False) == []
+
+
+def test_a_gold_row_near_a_test_row_is_no_shot():
+    rows = [Example(id=f"r{i}", input=f"x {i}", target="red") for i in range(9)]
+    first, *others = draw_shots(rows, TASK, 3, 0, lambda text: False)
+    shots = draw_shots(rows, TASK, 3, 0, lambda text: text == first.input)
+    assert len(shots) == 3
+    assert shots[:2] == others
+    assert first not in shots
 
 
 def test_an_unknown_recipe_lists_the_known():

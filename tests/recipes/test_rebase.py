@@ -293,6 +293,8 @@ def test_what_is_excluded_or_over_the_cap_is_not_retrieved(teacher: Teacher, sto
 
 def test_nothing_to_retrieve_or_to_search_by_is_said(teacher: Teacher, server: ChatServer, store: str):
     with pytest.raises(DataError, match="every row of the datastore .* is excluded or near a test row"):
+        made(teacher, store, leaks=lambda text: text not in {shot.input for shot in SHOTS})
+    with pytest.raises(DataError, match="has an answer, and is not near a test row, to search by"):
         made(teacher, store, leaks=lambda text: True)
     with pytest.raises(DataError, match=r"no row of task\.train has an answer"):
         made(teacher, store, gold=[Example(id="t", input="x")])

@@ -168,7 +168,8 @@ def test_at_most_so_many_rows_of_a_dataset_and_none_of_some(tmp_path: Path):
     assert len(search(store, DRAWN, TASK, 60, per_dataset=3)) == 9
     without = search(store, DRAWN, TASK, 60, weights=(1, 1, 9), exclude=["a", "c"])
     assert without == [one for one in ranked if one.dataset == "b"]
-    assert search(store, DRAWN, TASK, 60, exclude=["a", "b", "c"]) == []
+    with pytest.raises(SettingsError, match="exclude: no dataset of .* is left"):
+        search(store, DRAWN, TASK, 60, exclude=["a", "b", "c"])
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +192,22 @@ def test_rows_that_leak_are_passed_over(store_of_three: Datastore, data: st.Data
     assert search(store_of_three, DRAWN, TASK, k, per_dataset=cap, leaks=leaking.__contains__) == expected
 
 
+def test_cells_that_leak_only_together(store_of_three: Datastore):
+    (first, *_) = ranked = search(store_of_three, DRAWN, TASK, 5)
+    together = "\n".join(text for _, text in first.cells)
+    assert len(first.cells) > 1
+    found = search(store_of_three, DRAWN, TASK, 4, leaks=lambda text: text == together)
+    assert found == ranked[1:]
+
+
 def test_what_cannot_be_searched_is_refused_in_a_line(store_of_three: Datastore):
     with pytest.raises(DataError, match=r"built by the encoder 'drawn' .* which is not 'other'"):
         search(store_of_three, Drawn(name="other"), TASK, 3)
-    with pytest.raises(SettingsError, match=r"no dataset 'd' in the datastore\. Known: a, b, c"):
+    with pytest.raises(SettingsError, match=r"no dataset 'd' in \S+/store\. Known: a, b, c"):
         search(store_of_three, DRAWN, TASK, 3, exclude=["a", "d"])
     with pytest.raises(SettingsError, match="one example at least"):
         search(store_of_three, DRAWN, Query("instruction only", ()), 3)
-    with pytest.raises(SettingsError, match=r"weights .* \(1, -1, 1\)"):
+    with pytest.raises(SettingsError, match=r"weights: .* \(1, -1, 1\)"):
         search(store_of_three, DRAWN, TASK, 3, weights=(1, -1, 1))
     with pytest.raises(SettingsError, match="not 3 and 0"):
         search(store_of_three, DRAWN, TASK, 3, per_dataset=0)

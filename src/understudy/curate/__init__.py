@@ -2,6 +2,6 @@
 
 from understudy.curate.decontaminate import TestSplit, screen
 from understudy.curate.diversity import diversity
-from understudy.curate.validators import Check, checks_of, validated
+from understudy.curate.validators import Check, checks_of, noted, validated
 
-__all__ = ["Check", "TestSplit", "checks_of", "diversity", "screen", "validated"]
+__all__ = ["Check", "TestSplit", "checks_of", "diversity", "noted", "screen", "validated"]

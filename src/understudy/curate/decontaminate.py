@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RUN = 5  # words
-FEWEST_WORDS = 8  # of a test input that can be held in part
+HALF_OF = 8  # words of a test input of which half of the runs are enough; of a shorter one all must be there
 
 
 class TestSplit:
@@ -35,7 +35,8 @@ class TestSplit:
         return _short(text) in self._texts
 
     def near(self, text: str) -> bool:
-        """Whether ``text`` equals a test input, or holds at least half of the 5-word runs of one of at least 8 words.
+        """Whether ``text`` equals a test input, or holds at least half of the 5-word runs of one of at least 8 words,
+        or all of one of 5 to 7 words.
 
         Words are those of ``normalise``, so a script without spaces is compared as a whole only.
         """
@@ -55,21 +56,22 @@ class _Runs:
 
     hashes: NDArray[Any]  # int64 [runs], ascending
     rows: NDArray[Any]  # int32 [runs]
-    sizes: NDArray[Any]  # int32 [rows]: how many different runs the row has
+    enough: NDArray[Any]  # int32 [rows]: how many of the row's runs make a text near it
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> _Runs:
         import numpy as np
 
-        hashes, sizes = array("q"), array("i")
+        hashes, sizes, enough = array("q"), array("i"), array("i")
         for text in texts:
             words = normalise(text).split()
-            runs = _runs_of(words) if len(words) >= FEWEST_WORDS else set()
+            runs = _runs_of(words)
             hashes.extend(runs)
             sizes.append(len(runs))
+            enough.append(-(-len(runs) // 2) if len(words) >= HALF_OF else len(runs))
         found, counts = np.asarray(hashes, dtype=np.int64), np.asarray(sizes, dtype=np.int32)
-        order = np.argsort(found)
-        return cls(found[order], np.repeat(np.arange(len(counts), dtype=np.int32), counts)[order], counts)
+        order, rows = np.argsort(found), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        return cls(found[order], rows[order], np.asarray(enough, dtype=np.int32))
 
     def held_by(self, text: str) -> bool:
         import numpy as np
@@ -80,7 +82,7 @@ class _Runs:
         if not hits:
             return False
         rows, counts = np.unique(np.concatenate(hits), return_counts=True)
-        return bool((2 * counts >= self.sizes[rows]).any())
+        return bool((counts >= self.enough[rows]).any())
 
 
 def _runs_of(words: list[str]) -> set[int]:

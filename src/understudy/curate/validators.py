@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from understudy.records import Dropped, Example, Row, digest, normalise
@@ -24,12 +24,14 @@ def checks_of(
     shots: Iterable[Example],
     leaks: Callable[[str], bool],
     number_in: Callable[[str], object],
+    there: Container[str] = (),
 ) -> list[Check]:
     """The checks for rows of this task that were written after ``shots``, the cheapest first.
 
     The last of them remembers the rows that passed: about 100 bytes a row.
 
     Args:
+        there: what ``noted`` made of the rows that came before.
         leaks: whether a text is that of a test row, or near it.
         number_in: the number in a text, ``None`` where it holds none.
     """
@@ -40,7 +42,14 @@ def checks_of(
         "extraction": [is_a_span],
         "numeric": [parses(number_in)],
     }
-    return [is_not_empty, *by_kind.get(task.kind, []), is_not_near(leaks), is_no_copy(shots)]
+    return [is_not_empty, *by_kind.get(task.kind, []), is_not_near(leaks), is_no_copy(shots, there)]
+
+
+def noted(rows: Iterable[Example], there: set[str]) -> Iterator[Example]:
+    """The rows as they are; what they are compared by is added to ``there``: about 100 bytes a row."""
+    for row in rows:
+        there.add(_written(row))
+        yield row
 
 
 def is_not_empty(row: Example) -> tuple[str, str] | None:
@@ -75,9 +84,13 @@ def is_a_choice(row: Example) -> tuple[str, str] | None:
 
 
 def is_a_span(row: Example) -> tuple[str, str] | None:
-    """``not_a_span``: the answer does not stand in the input, whatever case and punctuation."""
+    """``not_a_span``: the answer does not stand in the input as whole words, whatever case and punctuation.
+
+    In scripts that have no spaces any piece of the input will do.
+    """
     for answer in _answers(row):
-        if answer.strip() not in row.input and f" {normalise(answer)} " not in f" {normalise(row.input)} ":
+        is_piece = answer.strip() in row.input and not answer.isascii()
+        if not is_piece and f" {normalise(answer)} " not in f" {normalise(row.input)} ":
             return "not_a_span", f"{answer!r} does not stand in the input"
     return None
 
@@ -101,14 +114,17 @@ def is_not_near(leaks: Callable[[str], bool]) -> Check:
     return check
 
 
-def is_no_copy(shots: Iterable[Example]) -> Check:
-    """``copy_of_shot``, ``copy_of_output``: input and options equal those of a shot, or of a row that passed before."""
+def is_no_copy(shots: Iterable[Example], there: Container[str]) -> Check:
+    """``copy_of_shot``, ``copy_of_row``, ``copy_of_output``: input and options equal those of a shot, of a row that
+    came before, or of one that was written and passed."""
     shown, written = {_written(shot) for shot in shots}, set[str]()
 
     def check(row: Example) -> tuple[str, str] | None:
         text = _written(row)
         if text in shown:
             return "copy_of_shot", "its normalised input equals that of an example in the prompt"
+        if text in there:
+            return "copy_of_row", "its normalised input equals that of a row that was there before"
         if text in written:
             return "copy_of_output", "its normalised input equals that of a row written before"
         written.add(text)

@@ -97,8 +97,14 @@ def recipe_settings(name: str, values: Any, where: str) -> Settings:
     return validate(open_recipe(name, where).settings, values, f"{where}.{name}")
 
 
-def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) -> dict[str | None, list[Example]]:
-    """At most ``count`` solved examples of each label, drawn in one pass; under ``None`` for a task without labels."""
+def shots_by_label(
+    train: Iterable[Example], task: Task, count: int, seed: int, leaks: Callable[[str], bool]
+) -> dict[str | None, list[Example]]:
+    """At most ``count`` solved examples of each label, drawn in one pass; under ``None`` for a task without labels.
+
+    Args:
+        leaks: whether a text is that of a test row, or near it: it stands in no prompt.
+    """
     rng = random.Random(seed)
     drawn: dict[str | None, list[tuple[float, Example]]] = {}
     for example in train:
@@ -106,16 +112,21 @@ def shots_by_label(train: Iterable[Example], task: Task, count: int, seed: int) 
             continue
         answers = (example.target,) if isinstance(example.target, str) else example.target
         for label in answers if task.label_names else (None,):
-            group = drawn.setdefault(label, [])
-            group.append((rng.random(), example))
+            group, rank = drawn.setdefault(label, []), rng.random()
+            is_enough = len(group) >= count and (not group or rank > group[-1][0])
+            if is_enough or leaks(example.input):
+                continue
+            group.append((rank, example))
             group.sort(key=lambda pair: pair[0])
             del group[count:]
     return {label: [example for _, example in group] for label, group in drawn.items()}
 
 
-def draw_shots(train: Iterable[Example], task: Task, count: int, seed: int) -> list[Example]:
+def draw_shots(
+    train: Iterable[Example], task: Task, count: int, seed: int, leaks: Callable[[str], bool]
+) -> list[Example]:
     """``count`` solved examples, taken from the labels in turn, in an order that is drawn too."""
-    groups = list(shots_by_label(train, task, count, seed).values())
+    groups = list(shots_by_label(train, task, count, seed, leaks).values())
     random.Random(seed).shuffle(groups)
     turns = (group[turn] for turn in range(count) for group in groups if turn < len(group))
     return list({example.id: example for example in turns}.values())[:count]

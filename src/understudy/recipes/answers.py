@@ -37,7 +37,7 @@ def answers(examples: Iterable[Example], given: Given, settings: Answers) -> Ite
         instruction=given.task.instruction,
         labels=given.task.label_names,
         multilabel=given.task.kind == "multilabel",
-        shots=draw_shots(given.train, given.task, settings.shots, given.seed),
+        shots=draw_shots(given.train, given.task, settings.shots, given.seed, given.leaks),
         reasoning=settings.reasoning,
     )
     yield from ask(given.teacher, given.unlabelled, prompt, reader(given.task, settings), step="answers")

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from understudy.curate import checks_of, validated
+from understudy.curate import checks_of, noted, validated
 from understudy.evaluation.numbers import last_number
 from understudy.prompts import load_prompt
 from understudy.prompts.replies import read_json_list
@@ -52,11 +52,11 @@ class Direct(Settings):
 
 def direct(examples: Iterable[Example], given: Given, settings: Direct) -> Iterator[Row]:
     """Pass on what came, then the rows that the teacher writes."""
-    yield from examples
-    task = given.task
+    task, there = given.task, set[str]()
+    yield from noted(examples, there)
     labels = task.label_names or (None,)
-    shots = shots_by_label(given.train, task, settings.shots, given.seed)
-    checks = checks_of(task, chain.from_iterable(shots.values()), given.leaks, last_number)
+    shots = shots_by_label(given.train, task, settings.shots, given.seed, given.leaks)
+    checks = checks_of(task, chain.from_iterable(shots.values()), given.leaks, last_number, there)
     replies, rows = sizes(settings, len(labels))
     earlier = [Earlier(given.seed, turn, settings.shown) for turn in range(settings.rounds)]
     for turn in range(settings.rounds):

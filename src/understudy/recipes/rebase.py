@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field, create_model
 
-from understudy.curate import checks_of, validated
+from understudy.curate import checks_of, noted, validated
 from understudy.errors import DataError, ParseError
 from understudy.evaluation.numbers import last_number
 from understudy.evaluation.texts import references
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 STEP = "rebase"
 Weight: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 
 
 class Rebase(Settings):
@@ -74,12 +74,13 @@ class Rebase(Settings):
 
 def rebase(examples: Iterable[Example], given: Given, settings: Rebase) -> Iterator[Row]:
     """Pass on what came, then each retrieved row as the teacher rewrote it."""
-    yield from examples
-    shots = draw_shots(given.train, given.task, settings.shots, given.seed)
+    there = set[str]()
+    yield from noted(examples, there)
+    shots = draw_shots(given.train, given.task, settings.shots, given.seed, given.leaks)
     if not shots:
-        raise DataError("recipe 'rebase': no row of task.train has an answer, so there is no example to search by")
+        raise DataError("recipe 'rebase': no row of task.train has an answer, and is not near a test row, to search by")
     rows = rewritten(retrieved(shots, given, settings), shots, given, settings)
-    rows = validated(rows, checks_of(given.task, shots, given.leaks, last_number), STEP)
+    rows = validated(rows, checks_of(given.task, shots, given.leaks, last_number, there), STEP)
     yield from judged(rows, shots, given, settings) if settings.judge else rows
 
 
@@ -89,11 +90,10 @@ def retrieved(shots: Sequence[Example], given: Given, settings: Rebase) -> list[
     Raises:
         DataError: the store is none, or another encoder's, or holds no row that may be taken.
     """
-    from understudy.retrieve.datastore import Datastore
     from understudy.retrieve.encoder import open_encoder
-    from understudy.retrieve.search import Query, search
+    from understudy.retrieve.search import Query, checked, search
 
-    store = Datastore.open(settings.datastore)
+    store = checked(settings.datastore, settings.exclude, settings.weights)
     most = None if given.task.kind == "multilabel" else 1  # all labels, but one of several references
     pairs = tuple((shot.input, ", ".join(references(shot.target)[:most])) for shot in shots)
     query = Query(given.task.instruction, pairs)
@@ -176,17 +176,17 @@ def is_out(row: Row) -> bool:
 
 
 def verdict(row: Example, reply: str) -> Row:
-    said = YES_OR_NO.match(reply)
-    if said is None:
+    said = {word.lower() for word in YES_OR_NO.findall(reply)}
+    if len(said) != 1:
         raise ParseError("judge_unclear", f"{short(reply)} is neither yes nor no")
-    return row if said[1].lower() == "yes" else Dropped(row, STEP, "judge_no", "the teacher does not take it for a row")
+    return row if said == {"yes"} else Dropped(row, STEP, "judge_no", "the teacher does not take it for a row")
 
 
 def content_of_store(settings: Rebase) -> str:
-    """Raises: DataError: there is no store."""
-    from understudy.retrieve.datastore import Datastore
+    """Raises: DataError, SettingsError: there is no store, or it cannot be searched so."""
+    from understudy.retrieve.search import checked
 
-    return Datastore.open(settings.datastore).digest
+    return checked(settings.datastore, settings.exclude, settings.weights).digest
 
 
 RECIPE = Recipe(

@@ -61,6 +61,8 @@ def _no_text(value: Any) -> str | None:
     """What a value holds that is no text; for a list, what its first item holds."""
     if isinstance(value, (list, tuple)) and value:
         return _no_text(next((item for item in value if item is not None), None))
+    if isinstance(value, Mapping) and value.keys() == {"bytes", "path"}:
+        return BYTES  # a picture or a sound, as datasets writes it
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BYTES
     return DATE if isinstance(value, (date, time, timedelta)) else None

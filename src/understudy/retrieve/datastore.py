@@ -14,7 +14,8 @@ Without the last two where the encoder makes no vectors (width 0).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +80,17 @@ class StoredRow:
     cells: tuple[tuple[str, str], ...]  # column and text
 
 
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # Arrow's are ValueErrors too
+        raise DataError(
+            f"{folder}: a file of this dataset is missing or damaged ({str(error).strip().splitlines()[0]}); remove "
+            "the dataset with `understudy datastore remove` and add it again"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One dataset of a store; its arrays are read from the disk as they are used."""
@@ -109,26 +121,30 @@ class Dataset:
 
     def vectors(self) -> np.memmap:
         """float16 (texts, width), each of unit length."""
-        return np.memmap(self.folder / "vectors.f16", dtype="<f2", mode="r", shape=(self.summary.texts, self.width))
+        with _readable(self.folder):
+            return np.memmap(self.folder / "vectors.f16", dtype="<f2", mode="r", shape=(self.summary.texts, self.width))
 
     def cell_texts(self) -> np.ndarray:
         """int32 (cells): which text stands in each cell, the rows in order."""
-        return np.load(self.folder / "cells.npy", mmap_mode="r", allow_pickle=False)
+        with _readable(self.folder):
+            return np.load(self.folder / "cells.npy", mmap_mode="r", allow_pickle=False)
 
     def offsets(self) -> np.ndarray:
         """int64 (rows + 1): row i has the cells from ``offsets[i]`` to ``offsets[i + 1]``."""
-        return np.load(self.folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
+        with _readable(self.folder):
+            return np.load(self.folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
 
     def description_vector(self) -> np.ndarray:
         """float32 (width)."""
-        return np.load(self.folder / "description.npy", allow_pickle=False)
+        with _readable(self.folder):
+            return np.load(self.folder / "description.npy", allow_pickle=False)
 
     def fetch(self, rows: Sequence[int]) -> list[StoredRow]:
         """The rows at these places, from 0 in the store, in the order asked."""
         import pyarrow.parquet as pq
 
         found: dict[int, StoredRow] = {}
-        with pq.ParquetFile(self.folder / "rows.parquet") as file:
+        with _readable(self.folder), pq.ParquetFile(self.folder / "rows.parquet") as file:
             first = 0
             for group in range(file.num_row_groups):
                 after = first + file.metadata.row_group(group).num_rows

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from understudy.errors import DataError, MissingPackage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 BFLOAT16 = ":bfloat16"
 TOKENS_A_BATCH = 512  # with padding; on a processor, where a thread takes a batch: more leave the core's cache
 TOKENS_ELSEWHERE = 32_768  # the same on an accelerator
+_ONE_AT_A_TIME = Lock()  # each takes all threads, and sets how many torch has
 READ_OF_A_MODEL = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
@@ -125,6 +127,10 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> np.ndarray:
         """See ``Encoder``; the tokens of all the texts are held in memory."""
+        with _ONE_AT_A_TIME:
+            return self._encode(texts, progress)
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int], None] | None) -> np.ndarray:
         import numpy as np
         import torch
 

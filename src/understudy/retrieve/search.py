@@ -72,7 +72,8 @@ def search(
         per_dataset: take at most so many rows of one dataset.
         exclude: names of datasets to leave out.
         weights: of the three parts of the score.
-        leaks: asked about the cells of each row that would be taken; a row with a cell that leaks is passed over.
+        leaks: asked about the cells of each row that would be taken, one by one and all together, as a task's input
+            may be made of several; a row that leaks is passed over.
 
     Raises:
         DataError: another encoder built the store.
@@ -85,7 +86,7 @@ def search(
             f"the datastore was built by the encoder {store.encoder_name!r} ({store.encoder_identity[:12]}), which is "
             f"not {encoder.name!r} ({encoder.identity[:12]}): search with that encoder, or build the store anew"
         )
-    datasets = _without(store.datasets, exclude)
+    datasets = without(store, exclude)
     target = target_of(store, encoder, query, weights)
     starts = starts_of(datasets)
     scores = score_rows(datasets, target)
@@ -97,7 +98,7 @@ def search(
         if not len(nearest.places):
             break
         for number, one in _read(datasets, starts, nearest):
-            if room[number] and not (leaks and any(leaks(text) for _, text in one.cells)):
+            if room[number] and not (leaks and any(map(leaks, _texts_of(one)))):
                 found.append(one)
                 room[number] -= 1
         scores[nearest.places] = -np.inf  # they had their turn
@@ -118,11 +119,48 @@ def target_of(
         raise SettingsError(
             "a query needs one example at least: rows are compared with the examples' inputs and outputs"
         )
-    if min(weights) < 0 or not sum(weights) > 0:
-        raise SettingsError(
-            f"the weights of input, output and description are 0 or more, one of them over 0: {weights!r}"
-        )
+    _check_weights(weights)
     return Target(_scorer(store, encoder, query), np.array(weights, np.float64) / sum(weights))
+
+
+def checked(path: str, exclude: Sequence[str], weights: tuple[float, float, float]) -> Datastore:
+    """The store, if it can be searched so: to be known before anything is paid for.
+
+    Raises:
+        DataError: there is no store.
+        SettingsError: as ``search``.
+    """
+    from understudy.retrieve.datastore import Datastore
+
+    store = Datastore.open(path)
+    without(store, exclude)
+    _check_weights(weights)
+    return store
+
+
+def _check_weights(weights: tuple[float, float, float]) -> None:
+    if min(weights) < 0 or not sum(weights) > 0:
+        raise SettingsError(f"weights: those of input, output and description are 0 or more, one over 0: {weights!r}")
+
+
+def without(store: Datastore, exclude: Sequence[str]) -> list[Dataset]:
+    """The store's datasets but for those of these names.
+
+    Raises:
+        SettingsError: a name is none of the store's, or no dataset is left.
+    """
+    known = [dataset.name for dataset in store.datasets]
+    for name in exclude:
+        if name not in known:
+            raise SettingsError(f"exclude: no dataset {name!r} in {store.path}. {did_you_mean(name, known)}")
+    if known and not set(known) - set(exclude):
+        raise SettingsError(f"exclude: no dataset of {store.path} is left; take a name out of the list")
+    return [dataset for dataset in store.datasets if dataset.name not in exclude]
+
+
+def _texts_of(found: Found) -> list[str]:
+    texts = [text for _, text in found.cells]
+    return [*texts, "\n".join(texts)] if len(texts) > 1 else texts
 
 
 def _scorer(store: Datastore, encoder: Encoder, query: Query) -> Scorer:
@@ -133,14 +171,6 @@ def _scorer(store: Datastore, encoder: Encoder, query: Query) -> Scorer:
     from understudy.retrieve.bm25 import matches_of
 
     return matches_of(store, query)
-
-
-def _without(datasets: Sequence[Dataset], exclude: Sequence[str]) -> list[Dataset]:
-    known = [dataset.name for dataset in datasets]
-    for name in exclude:
-        if name not in known:
-            raise SettingsError(f"exclude: no dataset {name!r} in the datastore. {did_you_mean(name, known)}")
-    return [dataset for dataset in datasets if dataset.name not in exclude]
 
 
 def _read(datasets: Sequence[Dataset], starts: np.ndarray, nearest: Nearest) -> list[tuple[int, Found]]:
