@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM := false
 
 setup: $(VENV)/.dev
 
-demo: $(VENV)/.train
+demo: $(VENV)/.train,retrieve
 	$(BIN)/understudy run examples/demo.yaml
 	@echo
 	@echo "That was recorded. With an endpoint of your own and your own rows:"

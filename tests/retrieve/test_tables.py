@@ -164,6 +164,18 @@ def test_what_the_settings_say_of_a_dataset_counts(tmp_path: Path):
     }
 
 
+def test_two_columns_of_one_name_are_told_apart(tmp_path: Path):
+    path = jsonl(tmp_path / "rows.jsonl", [{"a.b": "first", "a": {"b": "second"}}])
+    assert only(DatasetSource(path=path)) == {"a.b": "first", "a.b'": "second"}
+
+
+def test_a_list_of_pictures_is_no_text(tmp_path: Path):
+    path = jsonl(tmp_path / "rows.jsonl", [{"text": "one", "pictures": [{"bytes": None, "path": "a.png"}]}])
+    table = Table(DatasetSource(path=path))
+    assert [row.cells for row in table] == [(("text", "one"),)]
+    assert table.skipped == {"pictures": "bytes"}
+
+
 def test_csv_tsv_text_and_gzip_are_read(tmp_path: Path):
     (tmp_path / "a.csv").write_text('question,answer\n"Where, then?",here\n"",there\n')
     with gzip.open(tmp_path / "b.tsv.gz", "wt") as file:
@@ -183,7 +195,7 @@ def test_csv_tsv_text_and_gzip_are_read(tmp_path: Path):
     [
         ([{"a": 1, "b": "2.5"}], {}, "no column holds text: 'a' (numbers), 'b' (numbers)"),
         ([{"a": None}], {}, "no column holds text: every value is blank"),
-        ([{"a": "text"}], {"columns": ("b",)}, "columns: no row has a column 'b'. Known: none"),
+        ([{"a": "text"}], {"columns": ("b",)}, "columns: no row has a column 'b'. Known: a"),
         ([{"a": "text"}], {"labels": {"b": {"0": "no"}}}, "labels: no row has a column 'b'. Known: a"),
         ([], {}, "it holds no rows"),
     ],

@@ -92,16 +92,18 @@ def search(
     scores = score_rows(datasets, target)
     room = np.full(len(datasets), per_dataset or k)
     found: list[Found] = []
+    ahead = 1  # times as many rows are looked at as are wanted: twice as many each time that too many leaked
     while len(found) < k:
-        eligible = scores if per_dataset is None else within_room(scores, starts, room)
-        nearest = best_rows(datasets, starts, eligible, target, k - len(found))
+        eligible = scores if per_dataset is None else within_room(scores, starts, room * ahead)
+        nearest = best_rows(datasets, starts, eligible, target, (k - len(found)) * ahead)
         if not len(nearest.places):
             break
         for number, one in _read(datasets, starts, nearest):
-            if room[number] and not (leaks and any(map(leaks, _texts_of(one)))):
+            if len(found) < k and room[number] and not (leaks and any(map(leaks, _texts_of(one)))):
                 found.append(one)
                 room[number] -= 1
         scores[nearest.places] = -np.inf  # they had their turn
+        ahead *= 2
         for number in np.flatnonzero(room == 0):
             scores[starts[number] : starts[number + 1]] = -np.inf
     return sorted(found, key=lambda one: (-one.score, one.dataset, one.row))

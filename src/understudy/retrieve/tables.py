@@ -44,6 +44,7 @@ class Table:
         """The columns that were taken, and whether they hold more than numbers; whole after an iteration."""
         self.skipped: dict[str, str] = {}
         """The columns that hold no text, with what they hold; whole after an iteration."""
+        self._left: set[str] = set()  # columns that the settings leave out
         self._said: str | None = None
         self._licence: str | None = None
         rows_in_source = self._look()
@@ -95,11 +96,18 @@ class Table:
                     yield row, fields, table.features
 
     def _cells(self, fields: Mapping[str, Any], features: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        of_row: set[str] = set()
         for name, value in fields.items():
             for cell in cells(name, value, features.get(name), self.source.labels, self._skip):
-                if self.source.takes(cell.column):
-                    self.columns[cell.column] = self.columns.get(cell.column, False) or not cell.is_number
-                    yield cell.column, cell.text
+                if not self.source.takes(cell.column):
+                    self._left.add(cell.column)
+                    continue
+                column = cell.column
+                while column in of_row:  # a column "a.b" beside a map "a" that holds "b"
+                    column += "'"
+                of_row.add(column)
+                self.columns[column] = self.columns.get(column, False) or not cell.is_number
+                yield column, cell.text
 
     def _skip(self, column: str, holds: str) -> None:
         if self.source.takes(column):
@@ -110,7 +118,7 @@ class Table:
         for setting in ("columns", "labels"):
             for named in getattr(self.source, setting) or ():
                 if not any(f"{column}.".startswith(f"{named}.") for column in there):
-                    known = ", ".join(sorted(there)) or "none"
+                    known = ", ".join(sorted(there | self._left)) or "none"
                     raise DataError(f"{self.source.place}: {setting}: no row has a column {named!r}. Known: {known}")
         if not any(self.columns.values()):
             held = [f"{column!r} (numbers)" for column in self.columns]
