@@ -89,6 +89,17 @@ def test_a_row_that_is_refused_changes_nothing_for_the_others(ledger: Ledger, se
     assert Counter(asked_for(server)) == {3: 200, 1: 3}
 
 
+def test_a_row_that_is_refused_before_any_is_answered_changes_nothing_either(
+    ledger: Ledger, server: ChatServer, live: Live
+):
+    server.refuse = {"row 0;": 400}
+    with open_teacher(live(sampling=HOT, concurrency=1), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(50), n=3)
+    assert [row.id for row in kept] == all_of(50)[3:]
+    assert len(dropped) == 3
+    assert Counter(asked_for(server)) == {3: 50, 1: 3}
+
+
 def test_with_a_seed_each_sample_is_asked_for_with_its_own(ledger: Ledger, server: ChatServer, live: Live):
     with open_teacher(live(sampling={**HOT, "seed": 40}, concurrency=1), ledger) as teacher:
         kept, _ = asked(teacher, examples(3), n=3)

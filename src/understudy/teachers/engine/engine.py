@@ -308,8 +308,10 @@ class Engine:
             self._again(lane, job, fault, began)
         except Refused as error:
             lane.endpoint.pace.answered()
-            if job.others:  # perhaps only for being asked for several samples
-                self._apart(lane, jobs)
+            if job.others:  # perhaps only for being asked for several samples, which they tell one by one
+                for one in jobs:
+                    one.others, one.is_alone = [], True
+                self._enqueue(lane, jobs, first=True)
             else:
                 self._end(jobs, lane.judge(job, error), lane)
         except Exception as error:
@@ -318,6 +320,8 @@ class Engine:
             lane.count_answers(len(kept))
             if len(kept) > 1:
                 lane.takes_n = True
+            elif job.is_alone and lane.takes_n is None:
+                lane.takes_n = False
             for one, reply in zip(jobs, kept, strict=False):
                 one.asker.call.meter.asked(one.attempts, reply)
                 self._finish(one, reply, asked=True)
@@ -362,7 +366,7 @@ class Engine:
         self._enqueue(lane, [job], first=True)
 
     def _apart(self, lane: Lane, jobs: Sequence[Job]) -> None:
-        """Send samples one by one, and from now on all, unless it is known that the back end takes several."""
+        """Send samples one by one, and from now on all, unless the back end has brought several."""
         lane.takes_n = bool(lane.takes_n)
         for job in jobs:
             job.others = []

@@ -69,6 +69,7 @@ class Job:
     tokens: int = 0  # that it is taken to use, where that is limited
     attempts: int = 0
     faults: int = 0  # that count against the row
+    is_alone: bool = False  # it was refused together with others, perhaps only for that
     leased_since: float | None = None  # another process has had it in flight since
 
     @property
