@@ -22,7 +22,6 @@ datastore_app = typer.Typer(help="Datastores: the rows of many datasets, to retr
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 EXAMPLES_OF_A_STUDY = 3  # as in the paper
-ROWS_LOOKED_AT = 1_000  # of a study, for examples
 CELLS_SHOWN = 4  # of a row that was found
 LONGEST_SHOWN = 160  # characters of a cell
 
@@ -144,12 +143,10 @@ def search(
     from understudy.retrieve.encoder import open_encoder
     from understudy.retrieve.search import search
 
-    query = _query(instruction, [(given, answer) for given, answer in examples], task)
+    query, leaks = _query(instruction, [(given, answer) for given, answer in examples], task)
     opened = Datastore.open(store)
-    found = search(
-        opened, open_encoder(encoder or opened.encoder_name), query, k, per_dataset=per_dataset, exclude=exclude,
-        leaks=_near_test(task) if task else None,
-    )  # fmt: skip
+    opened_encoder = open_encoder(encoder or opened.encoder_name)
+    found = search(opened, opened_encoder, query, k, per_dataset=per_dataset, exclude=exclude, leaks=leaks)
     if json:
         from dataclasses import asdict
 
@@ -202,8 +199,10 @@ def _encoder_of(store: Path) -> str:
     return read_head(store).encoder if (store / STORE).exists() else DEFAULT_ENCODER
 
 
-def _query(instruction: str | None, examples: list[tuple[str, str]], study: Path | None) -> Query:
-    """What to look for."""
+def _query(
+    instruction: str | None, examples: list[tuple[str, str]], study: Path | None
+) -> tuple[Query, Callable[[str], bool] | None]:
+    """What to look for, and what may not be found."""
     from understudy.retrieve.search import Query
 
     if study is not None:
@@ -215,38 +214,27 @@ def _query(instruction: str | None, examples: list[tuple[str, str]], study: Path
             'say what the task is: an instruction and an example, e.g. "Which intent?" --example "Where is my card?" '
             "card_arrival; or name a study with --task"
         )
-    return Query(instruction, tuple(examples))
+    return Query(instruction, tuple(examples)), None
 
 
-def _query_of(study: Path) -> Query:
-    from itertools import chain, islice
+def _query_of(study: Path) -> tuple[Query, Callable[[str], bool]]:
+    """The query that the recipe `rebase` would make, and whether a text is, or is nearly, a test row."""
+    from itertools import chain
 
+    from understudy.curate import TestSplit
     from understudy.lessons import with_labels
+    from understudy.recipes import draw_shots
     from understudy.retrieve.search import Query
     from understudy.sources import load
     from understudy.study_file import load_study
 
     task = with_labels(load_study(study)[0]).task
+    near = TestSplit(load(task.test, task, "test")).near
     rows = chain.from_iterable(load(source, task) for source in task.sources("train"))
-    examples: dict[str, str] = {}  # of different answers: files are often sorted by them
-    for row in islice((row for row in rows if row.target), ROWS_LOOKED_AT):
-        answer = row.target if isinstance(row.target, str) else ", ".join(row.target or ())
-        examples.setdefault(answer, row.input)
-    if not examples:
-        raise SettingsError(f"{study}: task.train holds no row with an answer, which --task needs")
-    chosen = islice(examples.items(), EXAMPLES_OF_A_STUDY)
-    return Query(task.instruction, tuple((given, answer) for answer, given in chosen))
-
-
-def _near_test(study: Path) -> Callable[[str], bool]:
-    """Whether a text is, or is nearly, a test row of the study."""
-    from understudy.curate import TestSplit
-    from understudy.lessons import with_labels
-    from understudy.sources import load
-    from understudy.study_file import load_study
-
-    task = with_labels(load_study(study)[0]).task
-    return TestSplit(load(task.test, task, "test")).near
+    shots = draw_shots(rows, task, EXAMPLES_OF_A_STUDY, 0, near)
+    if not shots:
+        raise SettingsError(f"{study}: task.train holds no row with an answer, far from every test row, for --task")
+    return Query.of(task, shots), near
 
 
 def _table_of_datasets(store: Datastore) -> Table:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from understudy.errors import SettingsError
+from understudy.recipes import open_recipe
 from understudy.settings import fill_variables, validate, without_passwords
 from understudy.study import Study, check_study
 
@@ -98,7 +99,7 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 
 def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths in a study file are relative to the file: those of sources, replies, datastores and local models."""
+    """Paths in a study file are relative to the file: those of sources, replies, local models and recipes."""
 
     def anchor(path: Any) -> Any:
         is_relative = isinstance(path, str) and path and not Path(path).expanduser().is_absolute()
@@ -133,7 +134,9 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
             teacher = link.get("teacher") if isinstance(link, dict) else None
             within(teacher, "replies", one_or_many)
             within(teacher, "model", model)
-            within(link.get("rebase") if isinstance(link, dict) else None, "datastore", anchor)
+            for name, settings in link.items() if isinstance(link, dict) else ():
+                for setting in _paths_of(name):
+                    within(settings, setting, anchor)
     return study
 
 
@@ -148,6 +151,13 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice")
             seen.add(key if isinstance(key, (str, int)) else id(key_node))
         return super().construct_mapping(node, deep)
+
+
+def _paths_of(recipe: Any) -> tuple[str, ...]:
+    try:
+        return open_recipe(str(recipe)).paths
+    except SettingsError:  # which is said when the arm is checked
+        return ()
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Recipe:
     reads: Callable[[Any], str] = lambda settings: ""
     """A digest of what it reads beside the rows, such as a datastore, without its place: steps are made anew where it
     changes. Raises an UnderstudyError where there is nothing to read; called before anyone is asked."""
+    paths: tuple[str, ...] = ()
+    """Which of its settings are places: in a study file relative to the file."""
 
 
 def open_recipe(name: str, where: str = "recipe") -> Recipe:

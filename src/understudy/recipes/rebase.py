@@ -30,7 +30,6 @@ from pydantic import BaseModel, Field, create_model
 from understudy.curate import checks_of, noted, validated
 from understudy.errors import DataError, ParseError
 from understudy.evaluation.numbers import last_number
-from understudy.evaluation.texts import references
 from understudy.prompts import load_prompt
 from understudy.prompts.conclusions import option_in
 from understudy.prompts.loose_json import short
@@ -94,9 +93,7 @@ def retrieved(shots: Sequence[Example], given: Given, settings: Rebase) -> list[
     from understudy.retrieve.search import Query, checked, search
 
     store = checked(settings.datastore, settings.exclude, settings.weights)
-    most = None if given.task.kind == "multilabel" else 1  # all labels, but one of several references
-    pairs = tuple((shot.input, ", ".join(references(shot.target)[:most])) for shot in shots)
-    query = Query(given.task.instruction, pairs)
+    query = Query.of(given.task, shots)
     chosen = settings.model_dump(include={"per_dataset", "exclude", "weights"})
     found = search(store, open_encoder(store.encoder_name), query, settings.rows, leaks=given.leaks, **chosen)
     if not found:
@@ -197,4 +194,5 @@ RECIPE = Recipe(
     needs=frozenset({"train"}),
     gives=lambda settings: frozenset({"target", "rationale"} if settings.reasoning else {"target"}),
     reads=content_of_store,
+    paths=("datastore",),
 )

@@ -126,18 +126,19 @@ class Dataset:
 
     def cell_texts(self) -> np.ndarray:
         """int32 (cells): which text stands in each cell, the rows in order."""
-        with _readable(self.folder):
-            return np.load(self.folder / "cells.npy", mmap_mode="r", allow_pickle=False)
+        return self._array("cells.npy")
 
     def offsets(self) -> np.ndarray:
         """int64 (rows + 1): row i has the cells from ``offsets[i]`` to ``offsets[i + 1]``."""
-        with _readable(self.folder):
-            return np.load(self.folder / "offsets.npy", mmap_mode="r", allow_pickle=False)
+        return self._array("offsets.npy")
 
     def description_vector(self) -> np.ndarray:
         """float32 (width)."""
+        return self._array("description.npy")
+
+    def _array(self, name: str) -> np.ndarray:
         with _readable(self.folder):
-            return np.load(self.folder / "description.npy", allow_pickle=False)
+            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
 
     def fetch(self, rows: Sequence[int]) -> list[StoredRow]:
         """The rows at these places, from 0 in the store, in the order asked."""

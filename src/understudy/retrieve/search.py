@@ -11,15 +11,17 @@ In a store of the encoder ``bm25``, which has no vectors, BM25 takes the place o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from understudy.errors import DataError, SettingsError
+from understudy.records import Example
 from understudy.retrieve.ranking import Nearest, Target, best_rows, by_dataset, score_rows, starts_of, within_room
 from understudy.settings import did_you_mean
+from understudy.task import Task
 
 if TYPE_CHECKING:
     from understudy.retrieve.datastore import Dataset, Datastore, StoredRow
@@ -34,6 +36,13 @@ class Query:
     instruction: str
     examples: tuple[tuple[str, str], ...]
     """Input and output of each."""
+
+    @classmethod
+    def of(cls, task: Task, shots: Iterable[Example]) -> Query:
+        """A task with solved rows; of several labels all count, of several references the first."""
+        most = None if task.kind == "multilabel" else 1
+        outputs = ((shot, (shot.target,) if isinstance(shot.target, str) else shot.target or ()) for shot in shots)
+        return cls(task.instruction, tuple((shot.input, ", ".join(output[:most])) for shot, output in outputs))
 
 
 @dataclass(frozen=True)

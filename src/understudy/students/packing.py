@@ -139,7 +139,7 @@ def attend(
 def row_by_row(module: nn.Module, *states: Tensor, lengths: Sequence[int], places: Tensor, **more: Any) -> Tensor:
     """``attend`` without any padding: on a processor a call a row costs little.
 
-    In float32: a processor's bf16 attention takes three times as long on its way back.
+    In float32: a processor's bf16 attention is the slower one on its way back.
     """
     queries, keys, values = (state.transpose(1, 2).float().split(list(lengths), dim=1) for state in states)
     with torch.autocast(states[0].device.type, enabled=False):
