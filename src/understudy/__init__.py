@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from understudy.students import load_model, train
     from understudy.study import Study
     from understudy.study_file import load_study
+    from understudy.sweeps import sweep
     from understudy.task import Fields, Task
     from understudy.teachers import Ledger, Teacher, TeacherSettings, ask, open_teacher
 
@@ -59,6 +60,7 @@ _HOMES = {
     "open_teacher": "teachers",
     "rehearse": "rehearsal",
     "run": "spine",
+    "sweep": "sweeps",
     "train": "students",
 }
 
@@ -93,6 +95,7 @@ __all__ = [
     "open_teacher",
     "rehearse",
     "run",
+    "sweep",
     "train",
 ]
 

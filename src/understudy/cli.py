@@ -34,6 +34,7 @@ StudyFile = Annotated[Path, typer.Argument(help="The study file.", show_default=
 Changes = Annotated[list[str], typer.Option("--set", help="Change a key: --set student.steps=100. May be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read at most this many rows of every source of every split.")]
 Folder = Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/<name>]", show_default=False)]
+Offline = Annotated[bool, typer.Option("--offline", help="Ask no teacher: every reply must be in the ledger.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -46,9 +47,7 @@ def run(
     dry_run: Annotated[
         int | None, typer.Option(min=1, help="Print this many rendered prompts of each step and spend nothing.")
     ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no teacher: every reply must be in the ledger.")
-    ] = False,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Run a study; the same command goes on where a stopped one left off."""
@@ -64,6 +63,48 @@ def run(
     with _watching() as watch:
         report = run(study, folder=folder, changes=changes, limit=limit, offline=offline, watch=watch)
     _print_report(report, folder or run_folder(report["study"]["name"], limit), json)
+
+
+@app.command()
+def sweep(
+    study: StudyFile,
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=V1,V2,...",
+            help="A key of the study and its values, read as YAML; all and null make it null. With several keys every "
+            "combination is run, and the first key is the report's axis.",
+            show_default=False,
+        ),
+    ],
+    changes: Changes = [],  # noqa: B006
+    limit: Limit = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The sweep's folder.  [default: runs/<name>-sweep]", show_default=False)
+    ] = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Run a study once for each value of a key: one report, one picture; also goes on where it was stopped."""
+    from understudy.spine import run_folder
+    from understudy.sweeps import read_values, sweep
+
+    with _watching() as watch:
+        told = sweep(
+            study, read_values(values), folder=folder, changes=changes, limit=limit, offline=offline, watch=watch
+        )
+    if json:
+        _out(_dumps(told))
+        return
+    from rich.console import Console
+
+    from understudy.report import terminal_sweep
+
+    for table in terminal_sweep(told):
+        Console().print(table)
+    for note in told["notes"]:
+        _out(f"- {note}")
+    _out(f"The whole report: {(folder or run_folder(told['study']['name'] + '-sweep', limit)) / 'SWEEP.md'}")
 
 
 @app.command()

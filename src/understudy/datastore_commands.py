@@ -221,9 +221,8 @@ def _query_of(study: Path) -> tuple[Query, Callable[[str], bool]]:
     """The query that the recipe `rebase` would make, and whether a text is, or is nearly, a test row."""
     from itertools import chain
 
-    from understudy.curate import TestSplit
+    from understudy.curate import TestSplit, draw_shots
     from understudy.lessons import with_labels
-    from understudy.recipes import draw_shots
     from understudy.retrieve.search import Query
     from understudy.sources import load
     from understudy.study_file import load_study

@@ -16,6 +16,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "scikit-learn", "safetensors"),
     "hub": ("datasets",),
     "evaluate": ("rouge-score", "sacrebleu"),
+    "pictures": ("matplotlib",),
 }
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import orjson
 
-from understudy.curate import TestSplit
+from understudy.curate import TestSplit, draw_shots
 from understudy.equal import trim
 from understudy.errors import DataError
 from understudy.evaluation import score
 from understudy.lessons import Lessons
 from understudy.progress import Watch
-from understudy.recipes import draw_shots
 from understudy.records import Example, Prediction, Target, digest
 from understudy.settings import Settings
 from understudy.students import Trained, identity, load_model, train

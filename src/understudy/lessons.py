@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import cast
-
-import orjson
+from typing import Any, cast
 
 from understudy.curate import TestSplit, screen
-from understudy.errors import DataError, SettingsError, UnderstudyError, WorkspaceError
-from understudy.progress import Watch
+from understudy.errors import DataError, SettingsError, UnderstudyError
+from understudy.progress import Asking, Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
 from understudy.records import Dropped, Row, digest
@@ -27,18 +24,21 @@ from understudy.study import Arm, Link, Study
 from understudy.task import Task
 from understudy.teachers import (
     PASSING,
+    Backend,
     Budget,
     Ledger,
     Missing,
     RepliesMissing,
-    Spending,
+    SpentFile,
     Teacher,
     TeacherSettings,
+    Usage,
     all_answered,
     all_missing,
     close_all,
     open_teacher,
 )
+from understudy.tuning import Tuning
 from understudy.workspace import Rows, Workspace
 
 SECONDS_BETWEEN_WORDS = 0.2
@@ -112,6 +112,7 @@ class Classroom:
         rehearse: teachers only render and count, and keep so many prompts of each step.
         offline: nothing is sent; a step that needs a reply which the ledger lacks is looked at to its end, and fails.
         missing: with ``offline``: told of each such request instead, and the step goes on without its row.
+        spent_file: counts what was spent of the budget; the workspace's own by default.
     """
 
     def __init__(
@@ -125,16 +126,22 @@ class Classroom:
         rehearse: int | None = None,
         offline: bool = False,
         missing: Missing | None = None,
+        spent_file: Path | None = None,
     ) -> None:
         self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
         self.test, self.test_digest = TestSplit(test[0]), test[1]
         self.rehearse, self.offline, self.missing = rehearse, offline, missing
         self.teachers: dict[str, Teacher] = {}
-        self._spending = _Spending(workspace.folder / "spent.json")
+        self._spending = SpentFile(spent_file or workspace.folder / "spent.json")
         limits, spent = study.budget.model_dump(), self._spending.read()
         self._spending.write(spent)
         self.budget = Budget(**limits, spent=spent, note=self._spending.write)
+        card = {"Study": study.name, "Role": "a teacher that the study trained"}
         self._stop = threading.Event()
+        self._contents: dict[str, list[str]] = {}  # of what the recipes read beside the rows
+        self.tuning = Tuning(
+            workspace.folder / "teachers", self._open, watch, card, self._go_on, is_real=rehearse is None
+        )
 
     def __enter__(self) -> Classroom:
         return self
@@ -146,8 +153,7 @@ class Classroom:
     def prepare(self, arms: Sequence[Arm]) -> None:
         """Open every teacher and read every source, so that what is wrong is found before anyone is asked."""
         for arm in arms:
-            for link in arm.chain:
-                open_recipe(link.recipe).reads(link.settings)
+            self._contents[arm.name] = [open_recipe(link.recipe).reads(link.settings, arm.task) for link in arm.chain]
             for teacher in arm.teachers:
                 self._open(teacher)
         for arm in arms:
@@ -182,9 +188,9 @@ class Classroom:
     def _chain(self, arm: Arm) -> Lessons:
         train, unlabelled = self._sources(arm)
         steps = [train]
-        for link in arm.chain:
-            steps.append(self._step(arm, link, steps[-1], train, unlabelled))
-        reads = any("unlabelled" in open_recipe(name).needs for name in arm.recipes)
+        for link, content in zip(arm.chain, self._contents[arm.name], strict=True):
+            steps.append(self._step(arm, link, content, steps[-1], train, unlabelled))
+        reads = any("unlabelled" in open_recipe(link.recipe).needs(link.settings) for link in arm.chain)
         return Lessons(arm, tuple(steps), unlabelled if reads else None)
 
     def _source(self, task: StudyTask, split: Split) -> Rows:
@@ -201,7 +207,7 @@ class Classroom:
             raise DataError(f"task.{split}: every row of {places} is dropped: {dropped}")
         return kept
 
-    def _step(self, arm: Arm, link: Link, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
+    def _step(self, arm: Arm, link: Link, content: str, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
         name, settings, recipe = link.recipe, link.settings, open_recipe(link.recipe)
         teacher = self._open(link.teacher).metered() if link.teacher else None
         prompts = [(load_prompt(one) if isinstance(one, str) else one).text for one in recipe.prompts]
@@ -210,27 +216,40 @@ class Classroom:
             *(name, settings.canonical(), teacher.identity if teacher else ""),
             *(task.instruction, task.kind, *task.label_names, *prompts),
             *(incoming.key, train.key, unlabelled.key, self.test_digest),
-            *filter(None, [recipe.reads(settings)]),
+            *filter(None, [content]),
             *(["rehearsed"] if self.rehearse is not None else []),
         )
-        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=self.test.near)
+        asked = [teacher] if teacher else []
+        trained: list[Mapping[str, object]] = []
+
+        def tuned(*args: Any, **kwargs: Any) -> Teacher:
+            opened, account = self.tuning(*args, **kwargs)
+            asked.append(opened.metered())
+            trained.append(account)
+            return asked[-1]
+
+        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=self.test.near, tuned=tuned)
 
         def rows() -> Iterator[Row]:
             made = screen(recipe.make(incoming, given, settings), self.test, name)
             if teacher and teacher.is_offline and not self.missing:
                 made = all_answered(made, teacher, name)
-            return self._watched(made, f"{arm.name}: {name}", teacher)
+            return self._watched(made, f"{arm.name}: {name}", asked)
 
         def about() -> dict[str, object]:
             said: dict[str, object] = {"settings": settings.model_dump(mode="json")}
-            if teacher and teacher.renders_only:
-                return said | {"rehearsal": asdict(teacher.estimate()) | {"rendered": teacher.rendered}}
-            return said | ({"teacher": asdict(teacher.usage())} if teacher else {})
+            said |= {"tuned": trained} if trained else {}
+            if not asked:
+                return said
+            if asked[0].renders_only:
+                (one,) = asked  # no recipe asks two
+                return said | {"rehearsal": asdict(one.estimate()) | {"rendered": one.rendered}}
+            return said | {"teacher": asdict(Usage.total(asdict(one.usage()) for one in asked))}
 
         return self.workspace.step(key, name, rows, incoming=incoming, about=about, passing=PASSING)
 
-    def _open(self, settings: TeacherSettings) -> Teacher:
-        key = settings.canonical()
+    def _open(self, settings: TeacherSettings, backend: Backend | None = None) -> Teacher:
+        key = digest(settings.canonical(), backend.identity if backend else "")
         if key not in self.teachers:
             self.teachers[key] = open_teacher(
                 settings,
@@ -241,45 +260,31 @@ class Classroom:
                 offline=self.offline,
                 missing=self.missing,
                 say=self.watch.note,
+                backend=backend,
             )
         return self.teachers[key]
 
-    def _watched(self, rows: Iterable[Row], name: str, teacher: Teacher | None = None) -> Iterator[Row]:
-        asking = teacher.asking if teacher and not teacher.renders_only else None
+    def _watched(self, rows: Iterable[Row], name: str, teachers: Sequence[Teacher] = ()) -> Iterator[Row]:
         done, told = 0, time.monotonic()
+        asking = _asking(teachers)
         if asking:  # the first row may take long
             self.watch.step(name, done, None, asking)
         for done, row in enumerate(rows, start=1):
-            if self._stop.is_set():
-                raise UnderstudyError("stopped because another arm failed")
+            self._go_on()
             if time.monotonic() - told >= SECONDS_BETWEEN_WORDS:
                 told = time.monotonic()
+                asking = _asking(teachers)  # one may have been trained by now
                 self.watch.step(name, done, None, asking)
             yield row
         self.watch.step(name, done, done, asking)
 
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise UnderstudyError("stopped because another arm failed")
 
-class _Spending:
-    """What the study may have spent so far, in a file that outlives a kill: one small write a request, not flushed."""
 
-    def __init__(self, path: Path) -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-
-    def read(self) -> Spending:
-        content = os.pread(self._handle, 1000, 0)
-        try:
-            told = orjson.loads(content) if content.strip() else {"usd": 0.0, "tokens": 0, "requests": 0}
-            return Spending(usd=float(told["usd"]), tokens=int(told["tokens"]), requests=int(told["requests"]))
-        except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
-            raise WorkspaceError(
-                "spent.json of the run folder does not hold what the study has spent; delete it to count from nothing"
-            ) from None
-
-    def write(self, spent: Spending) -> None:
-        os.pwrite(self._handle, orjson.dumps(asdict(spent)).ljust(200), 0)
-
-    def close(self) -> None:
-        os.close(self._handle)
+def _asking(teachers: Sequence[Teacher]) -> Callable[[], Asking] | None:
+    return teachers[-1].asking if teachers and not teachers[-1].renders_only else None
 
 
 def _readable(source: Source, task: Task, split: Split) -> Iterator[Row]:

@@ -93,7 +93,8 @@ def tell(history: dict[str, Any], depth: int = 0) -> str:
         licence = f", licence {origin['licence']}" if origin["licence"] else ""
         lines.append(f"  source: {origin['dataset']}, row {origin['row']}, read for {origin['split']}{licence}")
     if history["fields"] not in [parent["fields"] for parent in history["parents"]]:
-        lines.append(f"  as it was read: {orjson.dumps(history['fields']).decode()}")
+        what = "as it was read" if origin and not history["parents"] else "fields"
+        lines.append(f"  {what}: {orjson.dumps(history['fields']).decode()}")
     lines += [f"  {name}: {value}" for name, value in history["row"].items() if value]
     lines += [f"  at {place['step']}: {place['outcome']} {place['detail']}".rstrip() for place in history["steps"]]
     for reply in history["replies"]:

@@ -44,6 +44,11 @@ class Example:
     parents: tuple[str, ...] = ()
     replies: tuple[str, ...] = ()
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The target as a tuple: one text, several labels or references, or nothing."""
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
+
     def replace(self, **changes: Any) -> Example:
         """A copy with some fields changed."""
         return replace(self, **changes)

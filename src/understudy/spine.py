@@ -33,6 +33,7 @@ def run(
     limit: int | None = None,
     offline: bool = False,
     watch: Watch | None = None,
+    spent_file: Path | None = None,
 ) -> dict[str, Any]:
     """Run a study, or go on with one that was stopped; what is done is never done again.
 
@@ -43,6 +44,8 @@ def run(
         limit: read at most this many rows of every source of every split, in a run folder of its own.
         offline: ask no teacher: every reply must be in the ledger, as after the import of a cassette. Recorded replies
             are read as always.
+        spent_file: counts what was spent of the budget; the run folder's own by default. Runs that follow one another
+            and name one file share one budget.
 
     Returns:
         What stands in ``report.json``.
@@ -59,14 +62,15 @@ def run(
         test = load_test(workspace, limited(checked.task, limit))
         arms = plans_of(checked, limit)
         ledger = stack.enter_context(Ledger.open())
-        classroom = stack.enter_context(Classroom(workspace, checked, test, ledger, watch, offline=offline))
+        classroom = Classroom(workspace, checked, test, ledger, watch, offline=offline, spent_file=spent_file)
+        stack.enter_context(classroom)
         classroom.prepare(arms)
         bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
-        command = _command(study, changes, limit, folder, offline)
+        command = command_of("run", study, changes=changes, limit=limit, folder=folder, offline=offline)
         diverse = diversities([one.lessons.rows for one in graduates], watch)
         report = build(_results(checked, command, test[0], graduates, ledger, diverse))
         write_reports(workspace.folder, report)
@@ -79,11 +83,19 @@ def run_folder(name: str, limit: int | None = None) -> Path:
     return Path("runs") / (f"{name}-limit-{limit}" if limit else name)
 
 
-def _command(study: Any, changes: Sequence[str], limit: int | None, folder: str | Path | None, offline: bool) -> str:
-    """What makes the run again on the command line; nothing for a study that is no file."""
+def command_of(
+    name: str,
+    study: Any,
+    *more: str,
+    changes: Sequence[str],
+    limit: int | None,
+    folder: str | Path | None,
+    offline: bool,
+) -> str:
+    """What makes the same again on the command line; nothing for a study that is no file."""
     if not isinstance(study, (str, Path)):
         return ""
-    words = ["understudy", "run", str(study), *(word for change in changes for word in ("--set", change))]
+    words = ["understudy", name, str(study), *more, *(word for change in changes for word in ("--set", change))]
     words += ["--limit", str(limit)] if limit else []
     words += ["--folder", str(folder)] if folder else []
     words += ["--offline"] if offline else []
@@ -129,10 +141,15 @@ def _who(teacher: TeacherSettings) -> str:
 
 def _student(student: Settings) -> str:
     told = student.model_dump(mode="json")
-    base = told["base"]
+    return f"{_start(told)}, {told['steps']} steps"
+
+
+def _start(told: Mapping[str, Any]) -> str:
+    """What a student starts from, in words."""
+    base, layers = told["base"], told.get("layers")
     if isinstance(base, dict):
         base = f"random weights ({base['architecture']}, {base['layers']} layers, {base['hidden_size']} wide)"
-    return f"{told['kind']} on {base}, {told['steps']} steps"
+    return f"{told['kind']} on {base}" + (f", its first {layers} layers" if layers else "")
 
 
 def _arm_result(study: Study, graduate: Graduate, ledger: Ledger, diverse: Mapping[str, Any]) -> ArmResult:
@@ -198,6 +215,7 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
         arms = ", ".join(one.name for one in graduates if writer in _usage(one.lessons).written)
         yield f"{arms}: replies written by {writer}, outside any endpoint: no token was counted and nothing was paid."
     for one in graduates:
+        yield from _own_teachers(one)
         if one.truncated:
             yield f"{one.name}: {one.truncated:,} test inputs are longer than the student reads (student.max_length)."
         for step in one.lessons.steps:
@@ -214,6 +232,18 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
                     f"{one.name}: most of what {requests:,} requests of {step.taken.name} brought was dropped: "
                     f"{reasons} of {step.taken.made:,} rows."
                 )
+
+
+def _own_teachers(graduate: Graduate) -> Iterator[str]:
+    """Which teachers the study trained for an arm, and what that took."""
+    learns = _start(graduate.lessons.arm.student.model_dump(mode="json"))
+    for step in graduate.lessons.steps:
+        for told in step.manifest.get("tuned", ()):
+            yield (
+                f"{graduate.name}: its teacher is a {_start(told)}, fine-tuned here on {told['rows']:,} rows in "
+                f"{told['steps']:,} steps, {told['seconds']:,.0f} s"
+                + ("; its student starts from the same: self-training." if _start(told) == learns else ".")
+            )
 
 
 def _versions() -> dict[str, str]:

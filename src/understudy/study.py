@@ -233,7 +233,7 @@ def _check_chain(arm: Arm, where: str) -> None:
         have.add("unlabelled")
     for link in arm.chain:
         name, recipe = link.recipe, open_recipe(link.recipe)
-        for need in sorted(recipe.needs - have):
+        for need in sorted(recipe.needs(link.settings) - have):
             raise SettingsError(f"{where}.chain: recipe {name!r} needs {need!r}; {_ways_out(need, arm.task)}")
         if recipe.asks and link.teacher is None:
             raise SettingsError(

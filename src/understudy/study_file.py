@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from understudy.errors import SettingsError
-from understudy.recipes import open_recipe
+from understudy.recipes import Recipe, open_recipe
 from understudy.settings import fill_variables, validate, without_passwords
+from understudy.splits import SPLITS
 from understudy.study import Study, check_study
 
 
@@ -87,6 +88,8 @@ def _set(values: dict[str, Any], change: str) -> None:
     inside: Any = values
     for key, below in pairwise((*parents, last)):
         inner = inside[int(key)] if isinstance(inside, list) else inside.setdefault(key, {})
+        if isinstance(inner, str) and isinstance(inside, dict) and key in SPLITS:  # a source in its short form
+            inner = inside[key] = {"path": inner}
         if isinstance(inner, list) and not (below.isdecimal() and int(below) < len(inner)):
             raise SettingsError(f"--set {change!r}: {key!r} is a list of {len(inner)}: say which by its number from 0")
         if not isinstance(inner, (dict, list)):
@@ -135,8 +138,11 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
             within(teacher, "replies", one_or_many)
             within(teacher, "model", model)
             for name, settings in link.items() if isinstance(link, dict) else ():
-                for setting in _paths_of(name):
+                recipe = _recipe(name)
+                for setting in recipe.paths if recipe else ():
                     within(settings, setting, anchor)
+                for setting in recipe.students if recipe else ():
+                    within(settings.get(setting) if isinstance(settings, dict) else None, "base", model)
     return study
 
 
@@ -153,11 +159,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _paths_of(recipe: Any) -> tuple[str, ...]:
+def _recipe(name: Any) -> Recipe | None:
     try:
-        return open_recipe(str(recipe)).paths
+        return open_recipe(str(name))
     except SettingsError:  # which is said when the arm is checked
-        return ()
+        return None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from servers import ChatServer
 
 import understudy
 from understudy import Dropped, Example, Given, Ledger, Task, Teacher, open_teacher
-from understudy.recipes import draw_shots, open_recipe, recipe_settings
+from understudy.curate import draw_shots
+from understudy.recipes import open_recipe, recipe_settings
 from understudy.records import Row
 
 TASK = Task(instruction="Which?", kind="classification", labels=["red", "blue"])
@@ -90,6 +91,20 @@ def test_direct_writes_input_and_answer_where_there_are_no_labels(teacher: Teach
 
 CHOICE = Task.model_validate({"instruction": "Pick.", "kind": "choice", "fields": {"choices": "options"}})
 WHERE = Example(id="w", input="Where is row 1?", choices=("bank", "bridge"), target="bank")
+
+
+def test_direct_shows_the_first_of_several_references_and_reads_an_answer_in_a_list(
+    teacher: Teacher, server: ChatServer
+):
+    task = Task(instruction="Where?", kind="extraction")
+    train = [Example(id="t0", input="In Rome, today.", target=("Rome", "In Rome"))]
+    server.answer = lambda messages: json.dumps(
+        [{"input": "In Oslo.", "target": ["Oslo"]}, {"input": "In Bern.", "target": ["Bern", "In Bern"]}]
+    )
+    rows = made("direct", Given(task, teacher, train, []), rows=2, batch=2)[len(TRAIN) :]
+    assert '"target":"Rome"' in server.bodies[0]["messages"][0]["content"].replace(" ", "")
+    assert [row.target for row in rows if isinstance(row, Example)] == ["Oslo"]
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["not_a_row"]
 
 
 def test_answers_shows_the_options_and_reads_letter_or_words(teacher: Teacher, server: ChatServer):

@@ -27,7 +27,7 @@ from transformers import (
 from understudy.errors import DataError, MissingPackage, SettingsError
 from understudy.records import Example
 from understudy.settings import validate
-from understudy.students import Trained, head, identity, load_model, settings_model, train
+from understudy.students import Trained, head, identity, load_model, prepare, settings_model, train
 from understudy.students.batches import by_length, shuffled
 from understudy.students.settings import ClassifierSettings
 from understudy.task import Task
@@ -310,6 +310,25 @@ def test_the_head_is_scikit_learns(base: str) -> None:
     for i in range(2):
         theirs = linear_model.LogisticRegression(C=3.0, max_iter=1000).fit(x, y[:, i])
         np.testing.assert_allclose(ours.weight[i], theirs.coef_[0], atol=1e-2)
+
+
+def test_only_the_first_layers_of_the_base(base: str, tmp_path: Path) -> None:
+    first, folder = settings(base, layers=1), tmp_path / "first" / "model"
+    trained = train(first, TASK, rows(20), folder, seed=0)
+    whole = train(settings(base), TASK, rows(20), tmp_path / "whole" / "model", seed=0)
+    assert trained.parameters < whole.parameters
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert {name.split("layer.")[1][0] for name in file.keys() if "layer." in name} == {"0"}  # noqa: SIM118
+    assert json.loads((folder / "config.json").read_text("utf-8"))["encoder"]["num_hidden_layers"] == 1
+    assert f"- Base: {Path(base).name}, its first layer\n" in (folder / "README.md").read_text("utf-8")
+    assert accuracy(folder, rows(40, seed=1)) > 0.6
+    train(settings(base, layers=1, steps=0), TASK, rows(20), tmp_path / "frozen" / "model", seed=0)
+    frozen: Any = load_model(tmp_path / "frozen" / "model")
+    of_base = BertModel.from_pretrained(base).encoder.layer[0].state_dict()
+    kept = frozen.network.encoder.encoder.layer[0].state_dict()
+    assert all(torch.equal(of_base[name], kept[name]) for name in of_base)
+    with pytest.raises(DataError, match=r"student.layers: '.*' has 2 layers, not 3; set fewer"):
+        prepare(settings(base, layers=3), TASK)
 
 
 def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:

@@ -127,6 +127,8 @@ def test_answers_end_where_they_should_and_are_counted(causal: Path, tmp_path: P
         assert (reply.finish_reason == "length") == (reply.completion_tokens == 16)
         assert len(reply.text.split()) <= reply.completion_tokens
         assert (reply.usd, reply.model) == (0.0, "model")
+        assert reply.mean_logprob is not None
+        assert reply.mean_logprob < 0
 
 
 def test_a_prompt_that_is_too_long_is_dropped(causal: Path, tmp_path: Path):

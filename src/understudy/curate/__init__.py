@@ -2,6 +2,23 @@
 
 from understudy.curate.decontaminate import TestSplit, screen
 from understudy.curate.diversity import diversity
-from understudy.curate.validators import Check, checks_of, noted, validated
+from understudy.curate.shots import draw_shots, shots_by_label, solved
+from understudy.curate.validators import Check, checks_of, checks_of_kind, is_new, noted, validated
+from understudy.curate.votes import elected, quotas
 
-__all__ = ["Check", "TestSplit", "checks_of", "diversity", "noted", "screen", "validated"]
+__all__ = [
+    "Check",
+    "TestSplit",
+    "checks_of",
+    "checks_of_kind",
+    "diversity",
+    "draw_shots",
+    "elected",
+    "is_new",
+    "noted",
+    "quotas",
+    "screen",
+    "shots_by_label",
+    "solved",
+    "validated",
+]

@@ -32,6 +32,15 @@ def checks_of(
 
     Args:
         there: what ``noted`` made of the rows that came before.
+        leaks, number_in: as in ``checks_of_kind``.
+    """
+    return [*checks_of_kind(task, leaks, number_in), is_no_copy(shots, there)]
+
+
+def checks_of_kind(task: Task, leaks: Callable[[str], bool], number_in: Callable[[str], object]) -> list[Check]:
+    """The checks that look at one row alone.
+
+    Args:
         leaks: whether a text is that of a test row, or near it.
         number_in: the number in a text, ``None`` where it holds none.
     """
@@ -42,7 +51,7 @@ def checks_of(
         "extraction": [is_a_span],
         "numeric": [parses(number_in)],
     }
-    return [is_not_empty, *by_kind.get(task.kind, []), is_not_near(leaks), is_no_copy(shots, there)]
+    return [is_not_empty, *by_kind.get(task.kind, []), is_not_near(leaks)]
 
 
 def noted(rows: Iterable[Example], there: set[str]) -> Iterator[Example]:
@@ -56,7 +65,7 @@ def is_not_empty(row: Example) -> tuple[str, str] | None:
     """``empty_input``; ``empty_output``; ``empty_rationale`` where a rationale was asked for."""
     if not row.input.strip():
         return "empty_input", "the input holds nothing"
-    if not any(answer.strip() for answer in _answers(row)):
+    if not any(answer.strip() for answer in row.answers):
         return "empty_output", "the output holds nothing"
     if row.rationale is not None and not row.rationale.strip():
         return "empty_rationale", "the rationale holds nothing"
@@ -67,7 +76,7 @@ def is_of(labels: Sequence[str]) -> Check:
     """``not_a_label``: an answer is none of the labels, as they are spelled."""
 
     def check(row: Example) -> tuple[str, str] | None:
-        wrong = [answer for answer in _answers(row) if answer not in labels]
+        wrong = [answer for answer in row.answers if answer not in labels]
         return ("not_a_label", f"{wrong[0]!r} is none of the {len(labels)} labels") if wrong else None
 
     return check
@@ -88,7 +97,7 @@ def is_a_span(row: Example) -> tuple[str, str] | None:
 
     In scripts that have no spaces any piece of the input will do.
     """
-    for answer in _answers(row):
+    for answer in row.answers:
         is_piece = answer.strip() in row.input and not answer.isascii()
         if not is_piece and f" {normalise(answer)} " not in f" {normalise(row.input)} ":
             return "not_a_span", f"{answer!r} does not stand in the input"
@@ -99,7 +108,7 @@ def parses(number_in: Callable[[str], object]) -> Check:
     """``not_a_number``: no number can be read from the answer."""
 
     def check(row: Example) -> tuple[str, str] | None:
-        wrong = [answer for answer in _answers(row) if number_in(answer) is None]
+        wrong = [answer for answer in row.answers if number_in(answer) is None]
         return ("not_a_number", f"{wrong[0]!r} holds no number") if wrong else None
 
     return check
@@ -133,9 +142,30 @@ def is_no_copy(shots: Iterable[Example], there: Container[str]) -> Check:
     return check
 
 
-def _answers(row: Example) -> tuple[str, ...]:
-    return (row.target,) if isinstance(row.target, str) else row.target or ()
+def is_new(gold: Iterable[Example], texts_of: Callable[[Example], Sequence[str]], written: set[str]) -> Check:
+    """``copy_of_gold``, ``copy_of_output``: a text equals one of a gold row, or of a row that was written and passed.
+
+    Args:
+        texts_of: what a row is compared by, such as its input.
+        written: what is known of the rows that passed, about 100 bytes each; checks that share it know of each other.
+    """
+    known = {key for row in gold for key in _keys(texts_of(row))}
+
+    def check(row: Example) -> tuple[str, str] | None:
+        keys = _keys(texts_of(row))
+        if not known.isdisjoint(keys):
+            return "copy_of_gold", "its normalised text equals that of a gold row"
+        if not written.isdisjoint(keys):
+            return "copy_of_output", "its normalised text equals that of a row written before"
+        written.update(keys)
+        return None
+
+    return check
 
 
 def _written(row: Example) -> str:
     return digest(*map(normalise, (row.input, *row.choices)), size=8)
+
+
+def _keys(texts: Sequence[str]) -> list[str]:
+    return [digest(normalise(text), size=8) for text in texts]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from understudy.errors import SettingsError
 from understudy.prompts import Prompt
+from understudy.prompts.replies import read_label, read_labels
 from understudy.records import Example, Row
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.task import Task
@@ -24,7 +24,38 @@ RECIPES = {
     "direct": "understudy.recipes.direct",
     "teacherlm": "understudy.recipes.teacherlm",
     "rebase": "understudy.recipes.rebase",
+    "tuned_teacher": "understudy.recipes.tuned_teacher",
 }
+
+
+class Tune(Protocol):
+    """Trains a model on rows and opens it as a teacher: once for all that ask for the same."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        task: Task,
+        rows: Sequence[Example],
+        *,
+        seed: int,
+        batch_size: int,
+        card: Mapping[str, str],
+    ) -> Teacher:
+        """The teacher; in a study that only estimates, one that renders and counts.
+
+        Args:
+            settings: those of a kind of student.
+            task: what the model learns, which need not be the study's.
+            batch_size: the most requests that it answers at once.
+            card: lines for its model card.
+
+        Raises: as ``students.prepare`` and ``students.train``.
+        """
+        ...
+
+
+def _nothing_to_tune(*_: Any, **__: Any) -> Teacher:
+    raise SettingsError("this recipe trains a teacher of its own, which only a study does: use run")
 
 
 @dataclass(frozen=True)
@@ -41,21 +72,23 @@ class Given:
     seed: int = 0
     leaks: Callable[[str], bool] = lambda text: False
     """Whether a text equals a test row's input, or nearly: such texts from elsewhere must not reach a prompt."""
+    tuned: Tune = _nothing_to_tune
+    """For a recipe that trains a teacher of its own."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A recipe as the chain sees it.
 
-    ``make(examples, given, settings)`` yields the examples it passes on, those it made, and Dropped ones. ``needs``
-    and what ``gives(settings)`` returns are words out of input, target, rationale, choices, unlabelled, train, and the
-    papers' names of notes; a chain in which a need is not met is refused before anything is spent.
+    ``make(examples, given, settings)`` yields the examples it passes on, those it made, and Dropped ones. What
+    ``needs(settings)`` and ``gives(settings)`` return are words out of input, target, rationale, choices, unlabelled,
+    train, and the papers' names of notes; a chain in which a need is not met is refused before anything is spent.
     """
 
     make: Callable[[Iterable[Example], Given, Any], Iterator[Row]]
     settings: type[Settings]
     summary: str
-    needs: frozenset[str] = frozenset()
+    needs: Callable[[Any], frozenset[str]] = lambda settings: frozenset()
     gives: Callable[[Any], frozenset[str]] = lambda settings: frozenset()
     prompts: tuple[Prompt | str, ...] = ()
     """The prompts it renders, a string being the name of a prompt file; a change of one makes its steps anew."""
@@ -63,11 +96,14 @@ class Recipe:
     """Whether it needs a teacher."""
     unforeseen: Callable[[Any], str] = lambda settings: ""
     """What an estimate of it cannot know, for a person; nothing where it counts what a run would ask."""
-    reads: Callable[[Any], str] = lambda settings: ""
-    """A digest of what it reads beside the rows, such as a datastore, without its place: steps are made anew where it
-    changes. Raises an UnderstudyError where there is nothing to read; called before anyone is asked."""
+    reads: Callable[[Any, Task], str] = lambda settings, task: ""
+    """A digest of what it reads beside the rows, such as a datastore or a model, without its place: steps are made anew
+    where it changes. Raises an UnderstudyError where there is nothing to read, or where it does not go with the task;
+    called before anyone is asked."""
     paths: tuple[str, ...] = ()
     """Which of its settings are places: in a study file relative to the file."""
+    students: tuple[str, ...] = ()
+    """Which of its settings are those of a student that it trains."""
 
 
 def open_recipe(name: str, where: str = "recipe") -> Recipe:
@@ -99,39 +135,11 @@ def recipe_settings(name: str, values: Any, where: str) -> Settings:
     return validate(open_recipe(name, where).settings, values, f"{where}.{name}")
 
 
-def shots_by_label(
-    train: Iterable[Example], task: Task, count: int, seed: int, leaks: Callable[[str], bool]
-) -> dict[str | None, list[Example]]:
-    """At most ``count`` solved examples of each label, drawn in one pass; under ``None`` for a task without labels.
-
-    Args:
-        leaks: whether a text is that of a test row, or near it: it stands in no prompt.
-    """
-    rng = random.Random(seed)
-    drawn: dict[str | None, list[tuple[float, Example]]] = {}
-    for example in train:
-        if example.target is None:
-            continue
-        answers = (example.target,) if isinstance(example.target, str) else example.target
-        for label in answers if task.label_names else (None,):
-            group, rank = drawn.setdefault(label, []), rng.random()
-            is_enough = len(group) >= count and (not group or rank > group[-1][0])
-            if is_enough or leaks(example.input):
-                continue
-            group.append((rank, example))
-            group.sort(key=lambda pair: pair[0])
-            del group[count:]
-    return {label: [example for _, example in group] for label, group in drawn.items()}
-
-
-def draw_shots(
-    train: Iterable[Example], task: Task, count: int, seed: int, leaks: Callable[[str], bool]
-) -> list[Example]:
-    """``count`` solved examples, taken from the labels in turn, in an order that is drawn too."""
-    groups = list(shots_by_label(train, task, count, seed, leaks).values())
-    random.Random(seed).shuffle(groups)
-    turns = (group[turn] for turn in range(count) for group in groups if turn < len(group))
-    return list({example.id: example for example in turns}.values())[:count]
+def answer_in(text: str, task: Task) -> str | tuple[str, ...]:
+    """The task's answer that a teacher's text is. Raises ParseError where it is no label of the task."""
+    if task.kind == "multilabel":
+        return read_labels(text, task.label_names)
+    return read_label(text, task.label_names) if task.label_names else text.strip()
 
 
 def describe() -> list[dict[str, Any]]:
@@ -143,9 +151,14 @@ def describe() -> list[dict[str, Any]]:
             {"name": key, "default": "required" if field.is_required() else field.default, "help": field.description}
             for key, field in recipe.settings.model_fields.items()
         ]
-        gives = recipe.gives(recipe.settings.model_construct())
+        usual = recipe.settings.model_construct()
         described.append(
-            {"name": name, "summary": recipe.summary, "needs": sorted(recipe.needs), "gives": sorted(gives)}
+            {
+                "name": name,
+                "summary": recipe.summary,
+                "needs": sorted(recipe.needs(usual)),
+                "gives": sorted(recipe.gives(usual)),
+            }
             | {"asks": recipe.asks, "settings": settings}
         )
     return described

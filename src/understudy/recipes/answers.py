@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pydantic import Field
 
+from understudy.curate import draw_shots
 from understudy.errors import ParseError
 from understudy.prompts import load_prompt
 from understudy.prompts.conclusions import option_in
-from understudy.prompts.replies import read_label, read_labels, split_answer
-from understudy.recipes import Given, Recipe, draw_shots
+from understudy.prompts.replies import split_answer
+from understudy.recipes import Given, Recipe, answer_in
 from understudy.records import Example, Row, Target
 from understudy.settings import Settings
 from understudy.task import Task
@@ -51,15 +52,11 @@ def reader(task: Task, settings: Answers) -> Callable[[Example, str], Example]:
         return example.child("answers", target=target(example, answer), rationale=rationale)
 
     def target(example: Example, answer: str) -> Target:
-        if task.kind == "multilabel":
-            return read_labels(answer, task.label_names)
-        if task.label_names:
-            return read_label(answer, task.label_names)
         if example.choices:
             return option_in(answer, example.choices)
         if not answer:
             raise ParseError("empty_reply", "the teacher wrote nothing")
-        return answer
+        return answer_in(answer, task)
 
     return read
 
@@ -69,6 +66,6 @@ RECIPE = Recipe(
     settings=Answers,
     prompts=("answers",),
     summary="the teacher's answers to the unlabelled rows",
-    needs=frozenset({"unlabelled"}),
+    needs=lambda settings: frozenset({"unlabelled"}),
     gives=lambda settings: frozenset({"target", "rationale"} if settings.reasoning else {"target"}),
 )

@@ -21,11 +21,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from understudy.curate import checks_of, noted, validated
+from understudy.curate import checks_of, noted, shots_by_label, validated
 from understudy.evaluation.numbers import last_number
 from understudy.prompts import load_prompt
 from understudy.prompts.replies import read_json_list
-from understudy.recipes import Given, Recipe, shots_by_label
+from understudy.recipes import Given, Recipe
 from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
 from understudy.task import Task
@@ -147,7 +147,14 @@ def reader(task: Task, shots: Mapping[str | None, Sequence[Example]]) -> Callabl
             target = (str(wanted.target),) if task.kind == "multilabel" else wanted.target
             return {"input": item.strip(), "target": target}
         if wanted.target is None and isinstance(item, dict) and item.get("input") and item.get("target"):
-            made = {"input": str(item["input"]), "target": str(item["target"])}
+            match item["target"]:
+                case str() | int() | float() as answer:
+                    pass
+                case [str() as answer]:  # some write a list where an answer of the task may be one of several
+                    pass
+                case _:
+                    return None
+            made = {"input": str(item["input"]), "target": str(answer)}
             return with_choices(made, item.get("choices")) if task.kind == "choice" else made
         return None
 

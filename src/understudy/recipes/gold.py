@@ -21,6 +21,6 @@ RECIPE = Recipe(
     make=gold,
     settings=Gold,
     summary="the untouched rows",
-    needs=frozenset({"target"}),
+    needs=lambda settings: frozenset({"target"}),
     asks=False,
 )

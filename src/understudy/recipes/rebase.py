@@ -27,15 +27,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, Field, create_model
 
-from understudy.curate import checks_of, noted, validated
+from understudy.curate import checks_of, draw_shots, noted, validated
 from understudy.errors import DataError, ParseError
 from understudy.evaluation.numbers import last_number
 from understudy.prompts import load_prompt
 from understudy.prompts.conclusions import option_in
 from understudy.prompts.loose_json import short
-from understudy.prompts.replies import read_label, read_labels
 from understudy.prompts.rows import shortened, written
-from understudy.recipes import Given, Recipe, draw_shots
+from understudy.recipes import Given, Recipe, answer_in
 from understudy.records import Dropped, Example, Origin, Row, Target
 from understudy.settings import Settings
 from understudy.task import Task
@@ -153,11 +152,9 @@ def form_of_reply(task: Task, settings: Rebase) -> type[BaseModel]:
 
 
 def read_answer(output: Any, options: Sequence[str], task: Task) -> Target:
-    if task.kind == "multilabel":
-        return read_labels("\n".join(output), task.label_names)
-    if task.label_names:
-        return read_label(output, task.label_names)
-    return option_in(output, options) if task.kind == "choice" else output.strip()
+    if task.kind == "choice":
+        return option_in(output, options)
+    return answer_in("\n".join(output) if task.kind == "multilabel" else output, task)
 
 
 def judged(rows: Iterator[Row], shots: Sequence[Example], given: Given, settings: Rebase) -> Iterator[Row]:
@@ -179,7 +176,7 @@ def verdict(row: Example, reply: str) -> Row:
     return row if said == {"yes"} else Dropped(row, STEP, "judge_no", "the teacher does not take it for a row")
 
 
-def content_of_store(settings: Rebase) -> str:
+def content_of_store(settings: Rebase, task: Task) -> str:
     """Raises: DataError, SettingsError: there is no store, or it cannot be searched so."""
     from understudy.retrieve.search import checked
 
@@ -191,7 +188,7 @@ RECIPE = Recipe(
     settings=Rebase,
     prompts=(STEP, "rebase_judge"),
     summary="rows of many other datasets, the nearest ones to the task, rewritten by the teacher into rows of the task",
-    needs=frozenset({"train"}),
+    needs=lambda settings: frozenset({"train"}),
     gives=lambda settings: frozenset({"target", "rationale"} if settings.reasoning else {"target"}),
     reads=content_of_store,
     paths=("datastore",),

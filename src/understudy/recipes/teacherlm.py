@@ -189,6 +189,6 @@ RECIPE = Recipe(
     settings=TeacherLM,
     prompts=(STEP,),
     summary="why each row's answer is right: fundamentals, chain of thought and common mistakes, by the teacher",
-    needs=frozenset({"target"}),
+    needs=lambda settings: frozenset({"target"}),
     gives=lambda settings: frozenset({*settings.explanations, "explanations"}),
 )

@@ -1,17 +1,25 @@
-"""What came out of a study: ``report.json`` for scripts, ``REPORT.md`` and a terminal table for people."""
+"""What came out of a study: ``report.json`` for scripts, ``REPORT.md`` and a terminal table for people.
 
-from understudy.report.files import read_report, write_reports
+The same of a sweep, with a picture: ``sweep.json``, ``SWEEP.md``, ``sweep.svg``.
+"""
+
+from understudy.report.files import read_report, write_reports, write_sweep
 from understudy.report.results import ArmResult, RunResults, StudentUse, TeacherUse
 from understudy.report.summary import build
-from understudy.report.terminal import terminal_table
+from understudy.report.sweep import SweepRun, build_sweep
+from understudy.report.terminal import terminal_sweep, terminal_table
 
 __all__ = [
     "ArmResult",
     "RunResults",
     "StudentUse",
+    "SweepRun",
     "TeacherUse",
     "build",
+    "build_sweep",
     "read_report",
+    "terminal_sweep",
     "terminal_table",
     "write_reports",
+    "write_sweep",
 ]

@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 
-from understudy.errors import DataError
+from understudy.errors import DataError, MissingPackage
 from understudy.report.markdown import to_markdown
+from understudy.report.sweep_markdown import sweep_to_markdown
 from understudy.workspace.files import disk_errors, write_atomically
 
 
@@ -21,9 +22,8 @@ def write_reports(folder: str | Path, report: Mapping[str, Any]) -> None:
         WorkspaceError: the folder cannot be written.
     """
     folder = Path(folder)
-    as_json = orjson.dumps(dict(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     with disk_errors(folder):
-        write_atomically(folder / "report.json", as_json)
+        write_atomically(folder / "report.json", _as_json(report))
         write_atomically(folder / "REPORT.md", to_markdown(report).encode())
 
 
@@ -43,3 +43,30 @@ def read_report(folder: str | Path) -> dict[str, Any]:
     if not isinstance(report, dict) or not report.keys() >= {"study", "arms", "comparisons", "notes"}:
         raise DataError(f"{path}: this is no report; run the study again to write it anew")
     return report
+
+
+def write_sweep(folder: str | Path, sweep: Mapping[str, Any]) -> None:
+    """Write ``sweep.json``, ``SWEEP.md`` and, where matplotlib is installed, ``sweep.svg``.
+
+    Raises:
+        MissingPackage: there is no matplotlib; the rest is written.
+        OutOfSpace, WorkspaceError: as ``write_reports``.
+    """
+    from understudy.report.picture import sweep_picture
+
+    folder = Path(folder)
+    missing = None
+    with disk_errors(folder):
+        try:
+            write_atomically(folder / "sweep.svg", sweep_picture(sweep))
+        except MissingPackage as error:
+            (folder / "sweep.svg").unlink(missing_ok=True)  # it would show an earlier sweep
+            missing = error
+        write_atomically(folder / "sweep.json", _as_json(sweep))
+        write_atomically(folder / "SWEEP.md", sweep_to_markdown(sweep, None if missing else "sweep.svg").encode())
+    if missing:
+        raise missing
+
+
+def _as_json(values: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(dict(values), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

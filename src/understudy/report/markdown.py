@@ -21,19 +21,19 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     """The whole of REPORT.md."""
     study = report["study"]
     parts = [
-        f"# {_line(study['name'])}",
-        f"> {_line(study['instruction'].split(PARAGRAPH)[0])}",
+        f"# {one_line(study['name'])}",
+        f"> {one_line(study['instruction'].split(PARAGRAPH)[0])}",
         _setting(study),
-        _drawn(score_table(report)),
+        drawn(score_table(report)),
         _reading_scores(report),
         *_comparisons(report),
         "## Rows",
         "in + made = kept + joined + dropped.",
-        _drawn(rows_table(report)),
+        drawn(rows_table(report)),
         *_diversity(report),
     ]
     if report["notes"]:
-        parts += ["## Notes", "\n".join(f"- {_line(note)}" for note in report["notes"])]
+        parts += ["## Notes", "\n".join(f"- {one_line(note)}" for note in report["notes"])]
     parts += _again(report)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -43,8 +43,8 @@ def _setting(study: Mapping[str, Any]) -> str:
     text = f"{study['test_rows']:,} test rows, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
     for name in ("teachers", "students"):
         if study.get(name):
-            text += f" {name[:-1].capitalize()}: {'; '.join(map(_line, study[name]))}."
-    return f"{text} Equal for every arm: {_line(study['fair'])}" if study["fair"] else text
+            text += f" {name[:-1].capitalize()}: {'; '.join(map(one_line, study[name]))}."
+    return f"{text} Equal for every arm: {one_line(study['fair'])}" if study["fair"] else text
 
 
 def _reading_scores(report: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
         return []
     parts = ["## Comparisons"]
     for metric in report["study"]["metrics"]:
-        parts += [f"### {_heading(metric_title(metric))}", _drawn(comparison_table(report, metric))]
+        parts += [f"### {heading(metric_title(metric))}", drawn(comparison_table(report, metric))]
     count = len(report["comparisons"]) // max(1, len(report["study"]["metrics"]))
     caution = " Of pairs that do not differ, about one in twenty still shows a difference." if count > 1 else ""
     return [*parts, f"Paired bootstrap: the same rows and seeds are drawn for both arms; p is two-sided.{caution}"]
@@ -86,7 +86,7 @@ def _diversity(report: Mapping[str, Any]) -> list[str]:
         text += " *Nearest*: mean cosine to the nearest other input, among at most 1,000."
     if any(row[-1].startswith("(none)") or ", (none)" in row[-1] for row in table.rows):
         text += " *(none)*: rows that a teacher wrote, from no dataset."
-    return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", _drawn(table)]
+    return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", drawn(table)]
 
 
 def _again(report: Mapping[str, Any]) -> list[str]:
@@ -100,9 +100,9 @@ def _again(report: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _drawn(table: TextTable) -> str:
+def drawn(table: TextTable) -> str:
     """A Markdown table whose source is aligned too."""
-    cells = [[_line(cell).replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
+    cells = [[one_line(cell).replace("|", "\\|") for cell in row] for row in (table.headings, *table.rows)]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.headings))]
     rule = ["-" * (width - 1) + ":" if i in table.right else "-" * width for i, width in enumerate(widths)]
     lines = []
@@ -112,9 +112,11 @@ def _drawn(table: TextTable) -> str:
     return "\n".join(lines)
 
 
-def _heading(text: str) -> str:
+def heading(text: str) -> str:
+    """With a capital letter."""
     return text[:1].upper() + text[1:]
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Without line breaks."""
     return " ".join(text.split())

@@ -71,6 +71,9 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
     teacher = arm.teacher
     return {
         "chain": list(arm.chain),
+        **({"overrides": list(arm.overrides)} if arm.overrides else {}),
+        **({"continues": arm.continues} if arm.continues else {}),
+        **({"equal": arm.equal} if arm.equal else {}),
         "gold_rows": arm.gold_rows,
         "training_rows": arm.training_rows,
         "metrics": {name: _metric(name, arm, results, seeds) for name in results.task.metric_names},

@@ -41,7 +41,7 @@ def score_table(report: Mapping[str, Any]) -> TextTable:
         columns["chain"] = [" > ".join(arm["chain"]) for arm in arms.values()]
     columns["rows"] = [f"{arm['training_rows']:,}" for arm in arms.values()]
     for metric in report["study"]["metrics"]:
-        columns[metric_title(metric)] = [_with_interval(arm["metrics"][metric]) for arm in arms.values()]
+        columns[metric_title(metric)] = [with_interval(arm["metrics"][metric]) for arm in arms.values()]
     if saving:
         columns["equal to\ngold rows"] = [_saving(saving.get(name)) for name in arms]
     if any(arm["teacher"]["requests"] for arm in arms.values()):
@@ -121,7 +121,8 @@ def short_number(count: int) -> str:
     return str(count)
 
 
-def _with_interval(metric: Mapping[str, Any]) -> str:
+def with_interval(metric: Mapping[str, Any]) -> str:
+    """A score, its interval, and whether that holds chance."""
     mark = "\nat chance" if metric["at_chance"] else ""
     return f"{score_text(metric['mean'])}\n{_range(metric, score_text)}{mark}"
 

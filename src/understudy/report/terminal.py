@@ -1,11 +1,12 @@
-"""The table of arms for the terminal."""
+"""The tables for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from understudy.report.tables import score_table
+from understudy.report.sweep_tables import sweep_scores
+from understudy.report.tables import TextTable, metric_title, score_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,13 +14,25 @@ if TYPE_CHECKING:
 
 def terminal_table(report: Mapping[str, Any]) -> Table:
     """The table of REPORT.md for a ``rich`` console, without the chains; it fits 80 columns by breaking cells."""
+    return _drawn(score_table(report), report["study"]["name"])
+
+
+def terminal_sweep(sweep: Mapping[str, Any]) -> list[Table]:
+    """The scores of SWEEP.md for a ``rich`` console, a table a metric."""
+    name, key = sweep["study"]["name"], next(iter(sweep["keys"]))
+    return [
+        _drawn(sweep_scores(sweep, metric), f"{name}: {metric_title(metric)} over {key}")
+        for metric in sweep["study"]["metrics"]
+    ]
+
+
+def _drawn(table: TextTable, title: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = score_table(report)
     shown = [i for i, heading in enumerate(table.headings) if heading != "chain"]
-    drawn = Table(title=Text(report["study"]["name"]), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    drawn = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i in shown:
         words = [word for row in (table.headings, *table.rows) for word in row[i].split()]
         drawn.add_column(

@@ -55,7 +55,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 class Trained:
     """What a training took.
 
-    ``steps`` and ``tokens`` count one training of the whole network, the same for every arm with the same settings;
+    ``steps`` and ``tokens`` count one training of the whole network, the same for every arm with the same settings
+    but where ``held_back`` ends it early;
     ``details`` is the student's own account (which network was kept, on what evidence).
     """
 
@@ -162,17 +163,17 @@ def prepare(settings: Settings, task: Task) -> str:
         if find_spec(package) is None:
             raise MissingPackage(f"a student needs {package}: pip install 'understudy[train]'")
     if isinstance(settings, ClassifierSettings):
-        _loads(settings.base, settings.revision)
+        _loads(settings.base, settings.revision, settings.layers)
         return identity(settings.base, settings.revision)
     return _student(settings.kind).check(settings)
 
 
 @lru_cache
-def _loads(base: str, revision: str | None) -> None:
+def _loads(base: str, revision: str | None, layers: int | None) -> None:
     """Load the base once: its config and the names of its files do not show whether it is whole."""
     from understudy.students.network import from_base
 
-    from_base(base, revision, ("a", "b"), True, 16)
+    from_base(base, revision, ("a", "b"), True, 16, layers)
 
 
 def _kind_of(folder: Path) -> str:

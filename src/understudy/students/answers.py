@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from understudy.errors import DataError
 from understudy.records import Example, Prediction
 from understudy.students import serial
-from understudy.students.batches import by_length
 from understudy.students.choices import Ranked
 from understudy.students.language import stop_of
 from understudy.students.written import About
@@ -36,10 +36,10 @@ class LanguageModel(ABC):
         """One prediction an input, in input order.
 
         The options of an example, or the labels of a classification task, are ranked by likelihood, and ``scores``
-        holds their shares. For anything else the answer is what the model writes.
+        holds their shares. For anything else, and with ``prompt: bare``, the answer is what the model writes.
 
         Raises:
-            DataError: an example has more options than letters, or an option without a token.
+            DataError: an example has more options than letters, an option without a token, or no text to go on from.
         """
         stream = iter(inputs)
         while window := list(islice(stream, WINDOW)):
@@ -62,12 +62,16 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
-        """What the model writes to each prompt of a batch."""
+        """What the model writes to each prompt."""
 
     def _prompt(self, one: str | Example) -> str:
+        if self.about.bare:
+            return one if isinstance(one, str) else one.input
         return serial.prompt_of(one, self.about.preface)
 
     def _options(self, one: str | Example) -> tuple[str, ...]:
+        if self.about.bare:  # it was not taught what an option looks like
+            return ()
         if isinstance(one, Example) and one.choices:
             return one.choices
         return self.about.labels if self.about.task == "classification" else ()
@@ -88,11 +92,10 @@ class LanguageModel(ABC):
 
     def _write(self, rows: Sequence[str | Example]) -> Iterator[Prediction]:
         prompts = self._read([self._prompt(one) for one in rows])
-        texts = [""] * len(rows)
-        for batch in by_length([len(prompt) for prompt in prompts], BATCH_TOKENS):
-            for i, text in zip(batch, self._answers([prompts[i] for i in batch]), strict=True):
-                texts[i] = text
-        yield from map(self._prediction, texts)
+        for one, prompt in zip(rows, prompts, strict=True):
+            if not prompt:
+                raise DataError(f"{_name(one)}: there are no tokens to go on from; give it an input")
+        yield from map(self._prediction, self._answers(prompts))
 
     def _prediction(self, text: str) -> Prediction:
         if self.about.task != "multilabel":

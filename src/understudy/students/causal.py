@@ -11,11 +11,10 @@ import torch
 from transformers import GenerationConfig
 
 from understudy.errors import DataError
-from understudy.pretrained import quiet
+from understudy.generation import generate
 from understudy.records import Example
 from understudy.students import course, serial
 from understudy.students.answers import BATCH_TOKENS, LanguageModel
-from understudy.students.batches import padded
 from understudy.students.choices import Ranked, rank
 from understudy.students.course import Laid
 from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
@@ -64,7 +63,9 @@ def rows_of(
     Raises: as ``serial.answer_parts``.
     """
     rows, cut, (start, _) = [], 0, frame_of(tokenizer)
-    texts = [serial.text_of(example, task, settings.rank_by, preface) for example in examples]
+    texts = [
+        serial.text_of(example, task, settings.rank_by, preface, bare=settings.prompt == "bare") for example in examples
+    ]
     for prompt, *rest in encode(tokenizer, texts):
         answer = [token for part in rest for token in part] + [stop]
         ids = start + prompt + answer
@@ -100,7 +101,7 @@ def _not_packed(network: Any, settings: CausalSettings, limit: int) -> str | Non
 
 
 class CausalModel(LanguageModel):
-    """A trained causal student; what it writes ends with the line."""
+    """A trained causal student; what it writes ends with the line, or, with ``prompt: bare``, with the stop token."""
 
     def _scores(self, parts: Sequence[tuple[str, ...]], name_of: Callable[[int], str]) -> Iterator[list[Ranked]]:
         rows = []
@@ -116,32 +117,28 @@ class CausalModel(LanguageModel):
         return [self._last(self._start + prompt, room) for (prompt,) in coded]
 
     def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
-        # Padded on the left, so that every prompt ends in the last column.
-        device = self.network.device
-        ids, mask = (t.flip(1) for t in padded([prompt[::-1] for prompt in prompts], self._stop, device))
-        width = ids.shape[1]
-        with torch.inference_mode(), quiet():
-            out = self.network.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=min(self.about.max_new_tokens, longest_of(self.network, 1 << 30) - width),
-                do_sample=False,
-                num_beams=1,
-                eos_token_id=self._ends,
-                pad_token_id=self._stop,
-            )
-        texts = self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-        return [text.partition("\n")[0].strip() for text in texts]
+        answers = generate(
+            self.network,
+            prompts,
+            max_new_tokens=self.about.max_new_tokens,
+            ends=self._ends,
+            pad_id=self._stop,
+            batch_tokens=BATCH_TOKENS,
+        )
+        texts = self.tokenizer.batch_decode([one.tokens for one in answers], skip_special_tokens=True)
+        return [text if self.about.bare else text.partition("\n")[0].strip() for text in texts]
 
     @cached_property
     def _start(self) -> list[int]:
         return frame_of(self.tokenizer)[0]
 
     @cached_property
-    def _ends(self) -> list[int]:
-        """The stop token, and the tokens that end a line."""
+    def _ends(self) -> set[int]:
+        """The stop token, and the tokens that end a line, which ends an answer unless it is bare."""
+        if self.about.bare:
+            return {self._stop}
         texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
-        return [self._stop, *(i for i, text in enumerate(texts) if "\n" in text and i != self._stop)]
+        return {self._stop, *(i for i, text in enumerate(texts) if "\n" in text)}
 
 
 train = partial(course.train, open_base=open_base, lay=lay)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,13 @@ def _train(
     card: Mapping[str, str],
 ) -> Trained:
     began = time.monotonic()
-    network, tokenizer = from_base(settings.base, settings.revision, rows.labels, rows.exclusive, settings.max_length)
+    network, tokenizer = from_base(
+        settings.base, settings.revision, rows.labels, rows.exclusive, settings.max_length, settings.layers
+    )
     ids, pad = token_ids(tokenizer, rows.texts), tokenizer.pad_token_id
-    x = frozen_embeddings(network, ids, pad, digest(origin, str(settings.max_length), *rows.texts), report)
-    c = heads.choose_c(x, rows.y, exclusive=rows.exclusive, seed=seed)
+    encoder = origin, str(settings.layers), str(settings.max_length)
+    x = frozen_embeddings(network, ids, pad, digest(*encoder, *rows.texts), report)
+    c = heads.choose_c(x, rows.y, exclusive=rows.exclusive, seed=seed, report=partial(report, "head"))
     untouched = {name: value.clone() for name, value in network.encoder.state_dict().items()}
     lesson = Lesson(settings, rows, network, ids, pad, x, c, seed, checkpoint, report, untouched)
     seconds = time.monotonic() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from understudy.errors import DataError, SettingsError
 from understudy.records import Example, digest
 from understudy.students import Progress, Trained, serial
 from understudy.students.delivery import deliver, finished, seldom, space, threads
+from understudy.students.early_stop import EarlyStop, split
 from understudy.students.language import names_of, origin_of
 from understudy.students.lora import with_lora
 from understudy.students.settings import AnyLanguageSettings, Lora
@@ -61,7 +62,8 @@ def train(
         raise SettingsError(f"student.kind: a {settings.kind} student learns tasks with answers, not 'pretraining'")
     preface = serial.preface_of(task, shots, settings.rank_by) if settings.prompt == "instruction" else ""
     texts = [preface] if preface else []
-    texts += ["".join(serial.text_of(example, task, settings.rank_by)) for example in lessons]
+    bare = settings.prompt == "bare"
+    texts += ["".join(serial.text_of(example, task, settings.rank_by, bare=bare)) for example in lessons]
     labels = task.label_names or _labels(task, lessons)
     fingerprint = digest(settings.canonical(), origin_of(settings), str(seed), task.kind, *labels, *texts)
     done = finished(folder, fingerprint)
@@ -75,7 +77,7 @@ def train(
         trained, network = _fit(settings, network, laid, checkpoints, fingerprint, seed, seldom(progress))
         if is_first_process():
             limits = settings.max_length, settings.max_new_tokens
-            about = About(settings.kind, task.kind, labels, settings.rank_by, *limits, preface)
+            about = About(settings.kind, task.kind, labels, settings.rank_by, *limits, preface, bare)
             hub, name = names_of(settings)
             keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
             deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))
@@ -123,14 +125,25 @@ def _fit(
     report: Progress,
 ) -> tuple[Trained, Any]:
     """What the training took, and the trained network, whole again."""
-    size, details = network.num_parameters(), {"rows": len(laid.rows), **laid.details}
+    learnt, held = split(len(laid.rows), settings.held_back, seed)
+    size, details = network.num_parameters(), {"rows": len(learnt), **laid.details}
     if settings.lora:
         network = with_lora(network, settings.lora)
         details["trained_parameters"] = network.num_parameters(only_trainable=True)
+    rows, tokens = [laid.rows[i] for i in learnt], [laid.tokens[i] for i in learnt]
+    early = None
+    if held:
+        held.sort(key=laid.tokens.__getitem__)
+        early = EarlyStop(
+            network, [laid.rows[i] for i in held], laid.collate, checkpoints, every=settings.evaluate_every,
+            patience=settings.patience,
+        )  # fmt: skip
     run = fit(
-        network, laid.rows, laid.tokens, laid.collate, settings, folder=checkpoints, fingerprint=fingerprint,
-        seed=seed, by_length=laid.by_length, report=report,
+        network, rows, tokens, laid.collate, settings, folder=checkpoints, fingerprint=fingerprint, seed=seed,
+        by_length=laid.by_length, report=report, early=early,
     )  # fmt: skip
+    if early and early.kept:
+        details["held_back"] = asdict(early.kept)
     if settings.lora:
         network = network.merge_and_unload()
     network.config.use_cache = True  # Trainer turns it off

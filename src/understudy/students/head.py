@@ -7,7 +7,7 @@ case (all labels in one matrix product) need no cases of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -69,20 +69,26 @@ def fit(x: Array, y: Array, c: float, *, exclusive: bool, start: Head | None = N
     return Head(found.x[: labels * width].reshape(labels, width), found.x[labels * width :])
 
 
-def choose_c(x: Array, y: Array, *, exclusive: bool, seed: int) -> float:
+def choose_c(
+    x: Array, y: Array, *, exclusive: bool, seed: int, report: Callable[[int, int], None] = lambda done, total: None
+) -> float:
     """C from 0.1 to 100 by stratified cross-validation, scored by log loss.
 
     The log loss, not the accuracy: on few rows the accuracy moves in steps, and its best C is the noise's.
+
+    Args:
+        report: called with the fits that are done, and how many there will be.
     """
     if len(x) > ROWS_TO_CHOOSE_ON:
         part = np.random.default_rng(seed).permutation(len(x))[:ROWS_TO_CHOOSE_ON]
         x, y = x[part], y[part]
-    total, scored = np.zeros(len(GRID)), 0
+    total, scored, fits = np.zeros(len(GRID)), 0, 0
     for learn, held in _folds(y, seed):
         held, head = learnable(y, learn, held), None
         for i, c in enumerate(GRID):
             head = fit(x[learn], y[learn], c, exclusive=exclusive, start=head)
             total[i] += losses(head.logits(x[held]), y[held], exclusive).sum()
+            report(fits := fits + 1, FOLDS * len(GRID))
         scored += len(held)
     return GRID[int(total.argmin())] if scored else FEW
 

@@ -9,6 +9,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from understudy.errors import DataError
 from understudy.pretrained import identity, local_folder, quiet
@@ -17,7 +21,7 @@ from understudy.students.settings import AnyLanguageSettings, Scratch
 
 AUTO: dict[str, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
 LETTER = "Z"
-CALLED = {"causal": "a causal language model", "seq2seq": "an encoder-decoder"}
+CALLED = {"causal": "a causal language model", "seq2seq": "an encoder-decoder", "classifier": "an encoder"}
 
 
 def origin_of(settings: AnyLanguageSettings) -> str:
@@ -61,7 +65,7 @@ def read(source: str | Path, what: str, kind: str = "causal", **where: Any) -> t
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-            found = "seq2seq" if config.is_encoder_decoder else "causal"
+            found = _kind_of(config)
             if found != kind:  # BART opens as a causal model too, without its encoder
                 other = f"{CALLED[found]} ({config.model_type})"
                 raise DataError(f"{what} is {other}, not {CALLED[kind]}; use student.kind: {found}, or another base")
@@ -75,6 +79,15 @@ def read(source: str | Path, what: str, kind: str = "causal", **where: Any) -> t
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{what} cannot be loaded as {CALLED[kind]}: {first}") from error
     return network, tokenizer
+
+
+def _kind_of(config: Any) -> str:
+    """The kind of student that a model can be."""
+    if config.is_encoder_decoder:
+        return "seq2seq"
+    fills_gaps = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    goes_on = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and getattr(config, "is_decoder", True)
+    return "classifier" if fills_gaps and not goes_on else "causal"
 
 
 def stop_of(network: Any, tokenizer: Any) -> int:

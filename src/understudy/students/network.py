@@ -92,14 +92,19 @@ AutoModelForSequenceClassification.register(ClassifierConfig, UnderstudyClassifi
 
 
 def from_base(
-    base: str, revision: str | None, labels: tuple[str, ...], exclusive: bool, max_length: int
+    base: str,
+    revision: str | None,
+    labels: tuple[str, ...],
+    exclusive: bool,
+    max_length: int,
+    layers: int | None = None,
 ) -> tuple[UnderstudyClassifier, Any]:
     """A classifier around the encoder ``base``, and its tokenizer; the head is yet to be set.
 
     Weights are read from safetensors only, in float32, and no code comes with them.
 
     Raises:
-        DataError: the base cannot be loaded, or its tokenizer cannot pad.
+        DataError: the base cannot be loaded, has fewer than ``layers`` layers, or its tokenizer cannot pad.
         MissingPackage: the base comes as a package that is not installed.
     """
     folder = local_folder(base)
@@ -108,9 +113,13 @@ def from_base(
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
             encoder = AutoModel.from_pretrained(
-                source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, **where
-            )
+                source, config=_with_layers(config, layers, base), trust_remote_code=False, use_safetensors=True,
+                dtype=torch.float32, **where,
+            )  # fmt: skip
+    except DataError:
+        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise DataError(f"student.base: {base!r} cannot be loaded: {first}") from error
@@ -129,6 +138,20 @@ def from_base(
     network.encoder = encoder
     network.head = nn.Linear(encoder.config.hidden_size, len(labels))
     return on_device(network), tokenizer
+
+
+def _with_layers(config: Any, layers: int | None, base: str) -> Any:
+    """The config of the first so many layers, whose weights alone are then read."""
+    if layers is None:
+        return config
+    has = getattr(config, "num_hidden_layers", None)
+    if has is None or layers > has:
+        raise DataError(f"student.layers: {base!r} has {has or 'no known number of'} layers, not {layers}; set fewer")
+    for name, value in vars(config).items():
+        if isinstance(value, list) and len(value) == has:  # what is said of each layer
+            setattr(config, name, value[:layers])
+    config.num_hidden_layers = layers
+    return config
 
 
 def on_device(network: UnderstudyClassifier) -> UnderstudyClassifier:

@@ -121,12 +121,13 @@ def save(
 def _card(settings: ClassifierSettings, labels: list[str], trained: Trained, card: Mapping[str, str]) -> str:
     packaged, folder = PACKAGED.get(settings.base), Path(settings.base).expanduser()
     base = f"sentence-transformers/{settings.base}" if packaged else settings.base
+    few = {None: "", 1: ", its first layer"}.get(settings.layers, f", its first {settings.layers} layers")
     front = [f"license: {packaged.licence}"] if packaged else []
     if not folder.is_dir():
         front.append(f"base_model: {json.dumps(base)}")
     front += ["library_name: transformers", "pipeline_tag: text-classification", "tags: [understudy, distillation]"]
     facts = {
-        "Base": folder.name if folder.is_dir() else base,
+        "Base": (folder.name if folder.is_dir() else base) + few,
         "Labels": ", ".join(labels),
         "Training rows": str(trained.details["rows"]),
         "Parameters": f"{trained.parameters:,}",

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from understudy.errors import DataError
-from understudy.pretrained import quiet
+from understudy.generation import generate
 from understudy.records import Example
 from understudy.students import course, serial
 from understudy.students.answers import BATCH_TOKENS, LanguageModel
@@ -98,9 +98,8 @@ def pairs_of(
     (before, after), (opening, _) = frame_of(tokenizer), frame_of(tokenizer, written=True)
     room = limits[0] - len(before + after)
     pairs, questions, written = [], 0, 0
-    prompts = encode(tokenizer, [(serial.prompt_of(one, preface),) for one in examples])
-    answers = encode(tokenizer, [_begun(serial.answer_parts(one, task, settings.rank_by)) for one in examples])
-    reasons = encode(tokenizer, [(serial.explanations_of(one),) for one in examples])
+    texts = [_texts(one, task, settings, preface) for one in examples]
+    prompts, answers, reasons = (encode(tokenizer, [text[i] for text in texts]) for i in range(3))
     for (prompt,), answer, (reason,) in zip(prompts, answers, reasons, strict=True):
         labels = opening + [token for part in answer for token in part] + [stop]
         labels += reason + [stop] if reason else []
@@ -154,19 +153,17 @@ class Seq2SeqModel(LanguageModel):
         return [self._framed(prompt) for (prompt,) in encode(self.tokenizer, [(prompt,) for prompt in prompts])]
 
     def _answers(self, prompts: Sequence[list[int]]) -> list[str]:
-        ids, mask = padded(prompts, self._pad, self.network.device)
-        given = [self.network.config.decoder_start_token_id, *self._opening]
-        with torch.inference_mode(), quiet():
-            out = self.network.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                decoder_input_ids=torch.tensor([given] * len(prompts), device=ids.device),
-                max_new_tokens=min(self.about.max_new_tokens, longest_of(self.network, 1 << 30) - len(given)),
-                do_sample=False,
-                num_beams=1,
-            )
-        texts = self.tokenizer.batch_decode(out[:, len(given) :], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        answers = generate(
+            self.network,
+            prompts,
+            max_new_tokens=self.about.max_new_tokens,
+            ends={self._stop},
+            pad_id=self._pad,
+            start=[self.network.config.decoder_start_token_id, *self._opening],
+            batch_tokens=BATCH_TOKENS,
+        )
+        texts = self.tokenizer.batch_decode([one.tokens for one in answers], skip_special_tokens=True)
+        return [text if self.about.bare else text.strip() for text in texts]
 
     def _framed(self, prompt: list[int]) -> list[int]:
         """The last tokens of a prompt, with what the tokenizer puts around a text."""
@@ -194,6 +191,17 @@ check = partial(course.check, open_base=open_base)
 def load(folder: Path) -> Seq2SeqModel:
     """See ``understudy.students.load_model``."""
     return Seq2SeqModel(*opened(folder))
+
+
+def _texts(
+    example: Example, task: Task, settings: Seq2SeqSettings, preface: str
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The parts of what is read, of the answer, and of the explanations."""
+    if settings.prompt == "bare":
+        prompt, target = serial.bare_of(example, task)
+        return (prompt,), (target,), ("",)
+    answer = _begun(serial.answer_parts(example, task, settings.rank_by))
+    return (serial.prompt_of(example, preface),), answer, (serial.explanations_of(example),)
 
 
 def _begun(parts: Sequence[str]) -> tuple[str, ...]:

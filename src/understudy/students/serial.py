@@ -69,9 +69,7 @@ def answer_parts(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ..
     Raises:
         DataError: the row has no target, or its target is none of its options.
     """
-    target = example.target
-    if target is None:
-        raise DataError(f"example {example.id!r}: a row without a target cannot be learnt from; drop it before")
+    target = _target_of(example)
     if example.choices:
         if target not in example.choices:
             raise DataError(f"example {example.id!r}: {target!r} is none of its choices {list(example.choices)!r}")
@@ -81,6 +79,12 @@ def answer_parts(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ..
     if task.kind in CLOSED_KINDS:
         return LEAD, label_part(target if isinstance(target, str) else ", ".join(target))
     return (f" {target if isinstance(target, str) else target[0]}",)
+
+
+def _target_of(example: Example) -> str | tuple[str, ...]:
+    if example.target is None:
+        raise DataError(f"example {example.id!r}: a row without a target cannot be learnt from; drop it before")
+    return example.target
 
 
 def label_part(label: str) -> str:
@@ -104,11 +108,25 @@ def letters_of(example: Example) -> str:
     return LETTERS[: len(example.choices)]
 
 
-def text_of(example: Example, task: Task, rank_by: RankBy, preface: str = "") -> tuple[str, ...]:
+def bare_of(example: Example, task: Task) -> tuple[str, str]:
+    """The input and the target as they stand: the text of a row with ``prompt: bare``. Of several references the first.
+
+    Raises:
+        DataError: the row has no target.
+    """
+    target = _target_of(example)
+    if not isinstance(target, str):
+        target = ", ".join(target) if task.kind in CLOSED_KINDS else target[0]
+    return example.input, target
+
+
+def text_of(example: Example, task: Task, rank_by: RankBy, preface: str = "", *, bare: bool = False) -> tuple[str, ...]:
     """The whole text in the parts that are tokenised one by one; the first is the prompt. The stop token is not in it.
 
     Raises: as ``answer_parts``.
     """
+    if bare:
+        return bare_of(example, task)
     parts, explanations = answer_parts(example, task, rank_by), explanations_of(example)
     tail = f"\n{explanations}" if explanations else ""
     return prompt_of(example, preface), *parts[:-1], parts[-1] + tail

@@ -48,6 +48,8 @@ class ClassifierSettings(StudentSettings):
     """Which student."""
     base: str = "all-MiniLM-L6-v2"
     """The encoder to start from: all-MiniLM-L6-v2 (from the installed package), a folder, or a hub id."""
+    layers: int | None = Field(default=None, ge=1)
+    """Only the first so many layers of the base; null is all of them."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""
     head_learning_rate: float = Field(default=1e-3, gt=0)
@@ -119,12 +121,20 @@ class LanguageSettings(StudentSettings):
     rank_by: Literal["letter", "text"] = "letter"
     """How a row with options is answered, in training and after: by the letter of one, chosen by its likelihood, or
     by its text, chosen by the likelihood of its mean token."""
-    prompt: Literal["question", "instruction"] = "question"
-    """What stands around a question: Q: and A: alone, or the task's instruction, examples, Input and Response."""
+    prompt: Literal["question", "instruction", "bare"] = "question"
+    """What stands around a question: Q: and A: alone, or the task's instruction, examples, Input and Response; with
+    bare nothing, and what follows is the target as it stands."""
     shots: int = Field(default=0, ge=0)
     """How many of the arm's gold rows stand solved in a prompt with the instruction."""
     max_new_tokens: int = Field(default=64, ge=1)
     """The most tokens of an answer that is written out."""
+    held_back: float = Field(default=0.0, ge=0, le=0.5)
+    """The part of the rows, drawn by the seed, that is not trained on: the weights with the lowest loss on it are
+    kept; 0 keeps the last ones."""
+    evaluate_every: int = Field(default=50, ge=1)
+    """Steps between two measurements of the loss on rows held back; the last step is measured too."""
+    patience: int = Field(default=3, ge=1)
+    """The training ends when the loss on rows held back has not fallen for so many measurements."""
     report_to: str | tuple[str, ...] = "none"
     """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
     trainer: dict[str, Any] = {}
@@ -162,3 +172,13 @@ class Seq2SeqSettings(LanguageSettings):
 
 
 AnyLanguageSettings: TypeAlias = CausalSettings | Seq2SeqSettings
+
+TunableSettings: TypeAlias = Annotated[
+    Annotated[CausalSettings, Tag("<causal>")] | Annotated[ClassifierSettings, Tag("<classifier>")],
+    Discriminator(
+        lambda value: f"<{value.get('kind') if isinstance(value, dict) else getattr(value, 'kind', '')}>",
+        custom_error_type="kind",
+        custom_error_message="give the settings of a student, with kind: causal or kind: classifier",
+    ),
+]
+"""Those of the students that can be a teacher."""

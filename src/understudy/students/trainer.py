@@ -26,6 +26,7 @@ from understudy.pretrained import quiet
 from understudy.settings import did_you_mean
 from understudy.students import Progress
 from understudy.students.batches import shuffled
+from understudy.students.early_stop import EarlyStop
 from understudy.students.settings import LanguageSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically
@@ -33,7 +34,7 @@ from understudy.workspace.files import write_atomically
 OURS = {
     "output_dir": "checkpoints stand beside the model",
     "resume_from_checkpoint": "a training always goes on",
-    "eval_strategy": "a training sees no rows but its own, the study evaluates the student",
+    "eval_strategy": "a training sees no rows but its own; held_back measures the loss on some of them",
 }
 
 
@@ -114,6 +115,7 @@ def fit(
     seed: int,
     by_length: bool,
     report: Progress,
+    early: EarlyStop | None = None,
 ) -> Run:
     """Train ``network`` in place, from the last whole checkpoint in ``folder`` that has this ``fingerprint``.
 
@@ -121,6 +123,7 @@ def fit(
         tokens: how many of each row.
         collate: rows -> what the network takes, with ``labels``.
         by_length: whether a batch is of rows of like length.
+        early: what may end the training before, and then has the best weights kept.
     """
     args = arguments(settings, folder, seed)
     lessons = Lessons(rows, _order(tokens, settings.batch_size, seed, by_length))
@@ -131,11 +134,15 @@ def fit(
             return Run()
     before = _prepare(folder, fingerprint, args.should_save)
     watch = _Watch(folder, fingerprint, settings.checkpoint_every_s, before, report)
+    callbacks = [early, watch] if early else [watch]  # early first: what it has ended is not saved
     with _own_draws(), quiet():
-        trainer = Trainer(network, args, data_collator=collate, train_dataset=lessons, callbacks=[watch])  # pyright: ignore[reportArgumentType]
+        trainer = Trainer(network, args, data_collator=collate, train_dataset=lessons, callbacks=callbacks)  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # what it prints would stand among the results
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
         trainer.accelerator.wait_for_everyone()
+        if early:
+            early.keep_best(trainer.state)
+            trainer.accelerator.wait_for_everyone()  # the first clears the folder away
     steps = trainer.state.global_step
     return Run(steps, sum(cost for _, cost in zip(range(steps), costs(), strict=False)), watch.seconds())
 
@@ -153,7 +160,7 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.report("training", state.global_step, state.max_steps)
-        due = time.monotonic() - self.saved >= self.every_s and state.global_step < state.max_steps
+        due = time.monotonic() - self.saved >= self.every_s and not control.should_training_stop
         if args.world_size > 1:  # the first process's clock counts
             from accelerate.utils import broadcast_object_list
 

@@ -33,11 +33,12 @@ It reads {reads}, and {does}.
 {use}
 ```
 """
-QUESTION = "`Q: <question>`, for a choice ` (A) <first> (B) <second>`, a line break and `A:`"
-PREFACED = (
-    "the `preface` in student.json, the question, for a choice ` (A) <first> (B) <second>`, an empty line and "
-    "`### Response:`"
-)
+READS = {
+    "question": "`Q: <question>`, for a choice ` (A) <first> (B) <second>`, a line break and `A:`",
+    "instruction": "the `preface` in student.json, the question, for a choice ` (A) <first> (B) <second>`, an empty "
+    "line and `### Response:`",
+    "bare": "a text with nothing around it",
+}
 DOES = {"causal": "goes on", "seq2seq": "writes the answer"}
 USE = {
     "causal": """from transformers import pipeline
@@ -64,6 +65,8 @@ class About:
     max_new_tokens: int
     preface: str = ""
     """What stands before each question, as ``serial.preface_of`` made it."""
+    bare: bool = False
+    """Whether it reads and writes texts with nothing around them."""
 
 
 def opened(folder: Path) -> tuple[Any, Any, About]:
@@ -88,6 +91,7 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
         network.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):
         weights.chmod(0o644)  # written for its owner alone
+    tokenizer.chat_template = None  # what it has learnt are texts without
     tokenizer.save_pretrained(folder)
     (folder / ABOUT).write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", "utf-8")
     front = [f"base_model: {json.dumps(base)}"] if base else []
@@ -95,8 +99,8 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
     front += ["pipeline_tag: text-generation"] if about.kind == "causal" else []
     front += ["tags: [understudy, distillation]"]
     lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items()]
-    reads = PREFACED if about.preface else QUESTION
-    words = {"reads": reads, "does": DOES[about.kind], "use": USE[about.kind]}
+    reads = "bare" if about.bare else "instruction" if about.preface else "question"
+    words = {"reads": READS[reads], "does": DOES[about.kind], "use": USE[about.kind]}
     card = CARD.format(front="\n".join(front), facts="\n".join(lines), **words)
     (folder / "README.md").write_text(card, "utf-8")
 
@@ -108,5 +112,11 @@ def card_facts(trained: Trained, base: str, card: Mapping[str, str]) -> dict[str
         "Training rows": str(trained.details["rows"]),
         "Parameters": f"{trained.parameters:,}",
         "Steps": f"{trained.steps} ({trained.tokens:,} tokens)",
+        **({"Kept": kept_of(**held)} if (held := trained.details.get("held_back")) else {}),
         **card,
     }
+
+
+def kept_of(rows: int, step: int, loss: float) -> str:
+    """Which weights were kept, and on what evidence, for a person."""
+    return f"the weights after step {step}, with the lowest loss on {rows:,} rows that were held back: {loss:.4g}"

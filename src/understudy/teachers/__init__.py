@@ -9,6 +9,7 @@
 
 from understudy.teachers.ask import Parse, Renderer, ask
 from understudy.teachers.backends.offline import NOT_IN_LEDGER, Missing, RepliesMissing, all_answered, all_missing
+from understudy.teachers.backends.predicting import Predicting
 from understudy.teachers.backends.redact import Secrets
 from understudy.teachers.budget import Budget, Spending, usual_prompt_tokens
 from understudy.teachers.cassettes.cassette import (
@@ -26,6 +27,7 @@ from understudy.teachers.prices import tell_price, with_price
 from understudy.teachers.rehearsal import Estimate
 from understudy.teachers.request import PASSING, Backend, Message, Refused, Reply, Request, TryAgain
 from understudy.teachers.settings import Price, RecordedFile, Sampling, TeacherSettings, public_url
+from understudy.teachers.spent import SpentFile
 from understudy.teachers.teacher import Teacher, backend_of, close_all, open_teacher
 from understudy.teachers.usage import Usage
 
@@ -44,6 +46,7 @@ __all__ = [
     "Message",
     "Missing",
     "Parse",
+    "Predicting",
     "Price",
     "RecordedFile",
     "Refused",
@@ -55,6 +58,7 @@ __all__ = [
     "Sampling",
     "Secrets",
     "Spending",
+    "SpentFile",
     "Teacher",
     "TeacherSettings",
     "TryAgain",

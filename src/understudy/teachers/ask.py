@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
 from understudy.errors import ParseError, SettingsError
 from understudy.records import Dropped, Example, Row
@@ -25,6 +25,8 @@ Parse: TypeAlias = Callable[[Example, str], Row | Iterable[Row]]
 """Makes rows of one reply, also Dropped ones. Raises ParseError where it cannot be read at all."""
 
 M = TypeVar("M", bound="BaseModel")
+
+_ParseReply: TypeAlias = Callable[[Example, Reply], Row | Iterable[Row]]
 
 _RowOf: TypeAlias = Callable[[Example, Request], Example]
 """The row that a sample of an example is."""
@@ -57,6 +59,19 @@ def ask(
 ) -> Iterator[Row]: ...
 
 
+@overload
+def ask(
+    teacher: Teacher,
+    examples: Iterable[Example],
+    prompt: Renderer,
+    parse: Callable[[Example, Reply], Row | Iterable[Row]],
+    n: int = 1,
+    *,
+    step: str = "ask",
+    form: type[Reply],
+) -> Iterator[Row]: ...
+
+
 def ask(
     teacher: Teacher,
     examples: Iterable[Example],
@@ -65,7 +80,7 @@ def ask(
     n: int = 1,
     *,
     step: str = "ask",
-    form: type[BaseModel] | None = None,
+    form: type[BaseModel] | type[Reply] | None = None,
 ) -> Iterator[Row]:
     """Ask the teacher about each example ``n`` times and read its replies.
 
@@ -82,7 +97,8 @@ def ask(
         step: the name of the step in ids and Dropped rows.
         form: a pydantic model that every reply must fit; ``parse`` is then given an instance of it. An endpoint that
             knows schemas is sent the model's, another is asked for tagged blocks. A reply that does not fit is asked
-            for once more, together with what is wrong with it.
+            for once more, together with what is wrong with it. ``Reply`` gives ``parse`` the whole reply, with what the
+            teacher told besides its text.
 
     Yields:
         What ``parse`` makes, or one Dropped a row. Reasons: those of ``parse``; ``cut_off``, ``empty_reply``,
@@ -96,14 +112,14 @@ def ask(
     """
     if n < 1:
         raise SettingsError(f"n: at least one sample is needed, got {n!r}")
-    schema, repair, read = None, None, parse
-    if form is not None:
-        from understudy.teachers.structured import form_of, read_form
+    schema: Mapping[str, Any] | None = None
+    repair: Repair | None = None
+    take: Callable[[Reply], Any] = _whole if form is Reply else answer_in
+    if form is not None and form is not Reply:
+        schema, repair, take = _of_form(cast("type[BaseModel]", form))
 
-        schema, repair = form_of(form).schema, partial(_repaired, form)
-
-        def read(example: Example, text: str, /) -> Row | Iterable[Row]:
-            return parse(example, read_form(text, form))
+    def read(example: Example, reply: Reply) -> Row | Iterable[Row]:
+        return parse(example, take(reply))
 
     teacher.expect(n * len(examples) if isinstance(examples, Sized) else None)
     requests = _requests(teacher, examples, prompt, n, schema)
@@ -130,7 +146,7 @@ def _ask(
     teacher: Teacher,
     requests: Iterator[tuple[Example, Request]],
     row_of: _RowOf,
-    parse: Parse,
+    parse: _ParseReply,
     repair: Repair | None,
     step: str,
     some: int,
@@ -156,7 +172,7 @@ def _ask(
         line.close()
 
 
-def _read(example: Example, outcome: Outcome | None, parse: Parse, step: str) -> list[Row]:
+def _read(example: Example, outcome: Outcome | None, parse: _ParseReply, step: str) -> list[Row]:
     if isinstance(outcome, Refused):
         return [Dropped(example, step, outcome.reason, outcome.detail)]
     if not isinstance(outcome, Reply):
@@ -168,12 +184,25 @@ def _read(example: Example, outcome: Outcome | None, parse: Parse, step: str) ->
         return [Dropped(example, step, error.reason, error.detail)]
 
 
-def _parsed(example: Example, reply: Reply, parse: Parse) -> list[Row]:
-    made = parse(example, answer_in(reply))
+def _parsed(example: Example, reply: Reply, parse: _ParseReply) -> list[Row]:
+    made = parse(example, reply)
     rows = [made] if isinstance(made, (Example, Dropped)) else list(made)
     if not rows:
         raise ParseError("nothing_parsed")
     return rows
+
+
+def _whole(reply: Reply) -> Reply:
+    """The reply, if it is an answer."""
+    answer_in(reply)
+    return reply
+
+
+def _of_form(form: type[M]) -> tuple[Mapping[str, Any], Repair, Callable[[Reply], M]]:
+    """What is sent, what to ask where a reply does not fit, and how it is read."""
+    from understudy.teachers.structured import form_of, read_form
+
+    return form_of(form).schema, partial(_repaired, form), lambda reply: read_form(answer_in(reply), form)
 
 
 def _repaired(form: type[BaseModel], request: Request, reply: Reply) -> Request | None:

@@ -79,6 +79,15 @@ class Reply:
     raw: bytes = b""  # what else the endpoint sent, as JSON: reasoning, log-probabilities, its name for the answer
 
     @property
+    def mean_logprob(self) -> float | None:
+        """The mean log-probability of the answer's tokens, where a model on this machine told it."""
+        if not self.raw:
+            return None
+        told = orjson.loads(self.raw)
+        value = told.get("mean_logprob") if isinstance(told, dict) else None
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
     def is_written(self) -> bool:
         """Whether a language model wrote it outside any endpoint; ``model`` then says who, and when."""
         return self.raw == WRITTEN

@@ -88,6 +88,7 @@ def open_teacher(
     offline: bool = False,
     missing: Missing | None = None,
     say: Say | None = None,
+    backend: Backend | None = None,
 ) -> Teacher:
     """Open a teacher; close it, or use it in a ``with`` statement.
 
@@ -104,6 +105,8 @@ def open_teacher(
         missing: told, from another thread, of each request that an offline teacher's ledger lacks.
         say: told, from another thread, once for every pause of more than 5 s that the endpoint asks for, and what the
             back end says of its own work, as of the batches that it sends.
+        backend: one that the caller built, in place of the one that the settings name. It computes here, so it answers
+            an offline teacher too.
 
     Raises:
         SettingsError: unknown back end, no key, or a budget that cannot be kept.
@@ -112,8 +115,9 @@ def open_teacher(
     if isinstance(settings, Mapping):
         settings = validate(TeacherSettings, dict(settings), "teacher")
     settings = with_price(settings)
-    backend = backend_of(settings)
-    if offline and settings.backend != "recorded":
+    is_given = backend is not None
+    backend = backend or backend_of(settings)
+    if offline and settings.backend != "recorded" and not is_given:
         backend = Offline(backend, missing)
         settings = settings.model_copy(update={"requests_per_minute": None, "tokens_per_minute": None})
     budget = budget if backend.costs else None

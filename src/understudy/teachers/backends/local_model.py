@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jinja2
+import orjson
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    LogitsProcessor,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
 from transformers.utils import logging
 
 from understudy.errors import DataError, TeacherError
-from understudy.teachers.request import Refused, Request
+from understudy.generation import Choose, Written, written
+from understudy.teachers.request import Refused, Reply, Request
 
 _DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _MAX_TOKENS = 256
-
-Answer = tuple[str, str, int, int, str]
-"""Text, finish reason, prompt tokens, completion tokens, model."""
 
 
 class LocalModel:
@@ -54,21 +50,53 @@ class LocalModel:
         self.name = name
         self.is_stopped = False
         """Set it to end the batch at work at its next token."""
-        self._is_seq2seq: bool = config.is_encoder_decoder
-        self._pad: int = self.tokenizer.pad_token_id or 0  # masked, so any token will do
-        ends = self.model.generation_config.eos_token_id
+        told = self.model.generation_config
+        ends = told.eos_token_id
         self._ends = set(ends if isinstance(ends, list) else [ends])
+        self._start = _start_of(self.model, folder) if config.is_encoder_decoder else []
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Refused]:
-        """Answer requests with equal sampling, in their order."""
-        prompts = [self._tokens(request) for request in requests]
-        fits = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, Refused)]
-        answers: list[Any] = list(prompts)
-        if fits:
-            made = self._generate([requests[i] for i in fits], [answers[i] for i in fits])
-            for i, answer in zip(fits, made, strict=True):
-                answers[i] = answer
-        return answers
+    def answer(
+        self, requests: Sequence[Request], rows: int, is_wanted: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Reply | Refused]]:
+        """Answer requests with equal sampling: the number of each and its reply, as soon as it is written.
+
+        Args:
+            rows: most of them at a time.
+            is_wanted: whether a request still is; what is written to others ends.
+
+        Raises:
+            TeacherError: the model was stopped.
+        """
+        prompts: dict[int, list[int]] = {}
+        for number, request in enumerate(requests):
+            tokens = self._tokens(request)
+            if isinstance(tokens, Refused):
+                yield number, tokens
+            else:
+                prompts[number] = tokens
+        numbers, sampling = list(prompts), requests[0].sampling
+        stops = list(sampling.get("stop") or ())
+        tail = max(map(len, stops), default=0) + 8  # tokens: one holds at least one character, or a part of it
+
+        def is_over(place: int, tokens: Sequence[int]) -> bool:
+            if self.is_stopped:
+                raise TeacherError("the teacher was closed while it was writing an answer")
+            text = self._text_of(tokens[-tail:]) if stops else ""
+            return any(stop in text for stop in stops) or not is_wanted(numbers[place])
+
+        for place, answer in written(
+            self.model,
+            list(prompts.values()),
+            max_new_tokens=sampling.get("max_tokens", _MAX_TOKENS),
+            ends=self._ends,
+            pad_id=self.tokenizer.pad_token_id or 0,
+            start=self._start,
+            choose=_draws([requests[number] for number in numbers]) if numbers else None,
+            is_over=is_over,
+            rows=rows,
+        ):
+            number = numbers[place]
+            yield number, self._reply(len(prompts[number]), answer, stops)
 
     def _tokens(self, request: Request) -> list[int] | Refused:
         messages = list(request.messages)
@@ -80,100 +108,58 @@ class LocalModel:
         else:
             text = "\n\n".join(message["content"] for message in messages)
         tokens = self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
+        if not tokens:
+            return Refused("bad_request", "the prompt has no tokens")
         room = getattr(self.model.config, "max_position_embeddings", None)
         longest = request.sampling.get("max_tokens", _MAX_TOKENS)
         if room is not None and len(tokens) + longest > room:
             return Refused("too_long", f"{len(tokens)} prompt tokens and {longest} for the answer; {room} have room")
         return tokens
 
-    @torch.inference_mode()
-    def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Answer]:
-        sampling = requests[0].sampling
-        stops = list(sampling.get("stop") or ())
-        ids, mask = self._padded(prompts)
-        start = 1 if self._is_seq2seq else ids.shape[1]  # where the answer starts
-        output = self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=sampling.get("max_tokens", _MAX_TOKENS),
-            do_sample=False,  # _Draw draws
-            num_beams=1,
-            pad_token_id=self._pad,
-            logits_processor=_draws(requests),
-            stopping_criteria=StoppingCriteriaList([_Ends(self, stops, start)]),
-        )
-        if self.is_stopped:
-            raise TeacherError("the teacher was closed while it was writing an answer")
-        made = output[:, start:].tolist()
-        return [self._answer(prompt, tokens, stops) for prompt, tokens in zip(prompts, made, strict=True)]
+    def _reply(self, prompt_tokens: int, answer: Written, stops: Sequence[str]) -> Reply:
+        tokens = answer.tokens[:-1] if answer.tokens[-1] in self._ends else answer.tokens
+        text = self._text_of(tokens)
+        text = text[: min((text.find(stop) for stop in stops if stop in text), default=None)]
+        raw = orjson.dumps({"mean_logprob": round(answer.mean_logprob, 4)})  # what padding rounds away is left out
+        return Reply(text, answer.finish, prompt_tokens, len(tokens), 0.0, self.name, raw=raw)
 
-    def _padded(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, (batch, longest prompt): a decoder goes on at the right end, so it is padded at the left."""
-        width = max(map(len, prompts))
-        ids, mask = torch.full((len(prompts), width), self._pad), torch.zeros(len(prompts), width, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            where = slice(0, len(prompt)) if self._is_seq2seq else slice(width - len(prompt), width)
-            ids[row, where] = torch.tensor(prompt)
-            mask[row, where] = 1
-        return ids.to(self.model.device), mask.to(self.model.device)
-
-    def _answer(self, prompt: list[int], tokens: list[int], stops: Sequence[str]) -> Answer:
-        ends = [i for i, token in enumerate(tokens) if token in self._ends]
-        has_ended = bool(ends)
-        tokens = tokens[: ends[0]] if ends else tokens
-        text = self.text_of(tokens)
-        if any(stop in text for stop in stops):
-            has_ended = True
-            # what follows in this row is the batch's padding: count the tokens as if it had been alone
-            count = next(n for n in range(len(tokens) + 1) if any(stop in self.text_of(tokens[:n]) for stop in stops))
-            tokens, text = tokens[:count], text[: min(text.find(stop) for stop in stops if stop in text)]
-        return text, "stop" if has_ended else "length", len(prompt), len(tokens), self.name
-
-    def text_of(self, tokens: list[int]) -> str:
-        """The text of an answer's tokens."""
+    def _text_of(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
-class _Draw(LogitsProcessor):
-    """Makes the likeliest token a drawn one by adding Gumbel noise, for each row from a generator of its own."""
+def _start_of(model: Any, folder: str) -> list[int]:
+    """What the decoder of an encoder-decoder is given."""
+    told = model.generation_config
+    known = [told.decoder_start_token_id, getattr(model.config, "decoder_start_token_id", None), told.bos_token_id]
+    start = next((token for token in known if token is not None), None)
+    if start is None:
+        raise DataError(
+            f"teacher.model: {folder!r} does not say what its decoder starts with; "
+            "set decoder_start_token_id in its config.json"
+        )
+    return [start] if told.forced_bos_token_id is None else [start, told.forced_bos_token_id]
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """``scores`` (batch, vocabulary) plus noise; the argmax is then a draw from their softmax."""
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=each) for each in self._generators])
-        noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() + noise.to(scores.device)
+def _draws(requests: Sequence[Request]) -> Choose | None:
+    """How tokens are drawn: for each request with a generator of its own. None: the likeliest is taken.
 
-
-class _Ends(StoppingCriteria):
-    """Ends a row at a stop text, and all rows when the model is stopped.
-
-    transformers has stop strings too, but it must take the vocabulary apart for them, which fails for some tokenizers.
+    Gumbel noise makes the likeliest token a draw from the softmax.
     """
-
-    def __init__(self, model: LocalModel, stops: Sequence[str], start: int) -> None:
-        self._model, self._stops, self._start = model, stops, start
-        self._tail = max(map(len, stops), default=0) + 8  # tokens: one holds at least one character, or a part of it
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
-        """One boolean a row of ``input_ids`` (batch, length)."""
-        answers = input_ids[:, max(self._start, input_ids.shape[1] - self._tail) :].tolist() if self._stops else []
-        ended = [self._model.is_stopped] * input_ids.shape[0]
-        for row, tokens in enumerate(answers):
-            text = self._model.text_of(tokens)
-            ended[row] |= any(stop in text for stop in self._stops)
-        return torch.tensor(ended, device=input_ids.device)
-
-
-def _draws(requests: Sequence[Request]) -> LogitsProcessorList:
     sampling = requests[0].sampling
     temperature, top_p = sampling.get("temperature"), sampling.get("top_p")
     if not temperature:
-        return LogitsProcessorList()
-    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(float(temperature))]
+        return None
+    narrow: list[Any] = [TemperatureLogitsWarper(float(temperature))]
     if top_p is not None:
-        steps.append(TopPLogitsWarper(top_p))
+        narrow.append(TopPLogitsWarper(top_p))
     seeds = [int(request.key.rpartition(":")[2][:15], 16) for request in requests]
-    return LogitsProcessorList([*steps, _Draw(seeds)])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def choose(logits: Tensor, places: Sequence[int]) -> Tensor:
+        for step in narrow:
+            logits = step(None, logits)
+        uniform = torch.stack([torch.rand(logits.shape[1], generator=generators[place]) for place in places])
+        noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
+        return (logits + noise.to(logits.device)).argmax(-1)
+
+    return choose

@@ -7,9 +7,9 @@ import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from understudy.errors import DataError, MissingPackage, SettingsError
 from understudy.records import Example, digest
@@ -35,7 +35,8 @@ class Local:
 
     Without ``temperature``, or with 0, the likeliest token is taken. Otherwise each request draws with a generator
     seeded by its key, so that its answer does not depend on its batch (but for the rounding that padding brings).
-    ``max_tokens`` is 256 where it is not set. Without a chat template the messages' texts are joined by blank lines.
+    Penalties and least lengths that the model was published with do not count. ``max_tokens`` is 256 where it is not
+    set. Without a chat template the messages' texts are joined by blank lines.
     """
 
     costs = False
@@ -66,7 +67,8 @@ class Local:
         if self._folder is None:
             self._folder = _folder(str(self._settings.model), download=True)
             self.identity = self._hash()
-        self._model = LocalModel(str(self._folder), Path(str(self._settings.model)).name, self._settings.dtype)
+        name = self._settings.name or Path(str(self._settings.model)).name
+        self._model = LocalModel(str(self._folder), name, self._settings.dtype)
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Answer one request in the next batch.
@@ -93,27 +95,32 @@ class Local:
 
     async def _answer_all(self) -> None:
         await asyncio.sleep(0)  # let the others of this moment line up
+        loop = asyncio.get_running_loop()
         while batch := self._next_batch():
-            started = time.perf_counter()
-            requests = [waiting.request for waiting in batch]
-            assert self._model is not None
             try:
-                loop = asyncio.get_running_loop()
-                replies: Sequence[Any] = await loop.run_in_executor(self._thread, self._model.answer, requests)
+                await loop.run_in_executor(self._thread, self._answer, batch, loop)
             except Exception as error:
-                replies = [error] * len(batch)
-            for waiting, reply in zip(batch, replies, strict=True):
-                _resolve(waiting.reply, reply, time.perf_counter() - started)
+                for waiting in batch:
+                    _resolve(waiting.reply, error)
+
+    def _answer(self, batch: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """Hand every reply back when it is there. In a thread of its own."""
+        assert self._model is not None
+        started = time.perf_counter()
+        requests = [waiting.request for waiting in batch]
+        is_wanted = lambda number: not batch[number].reply.done()  # noqa: E731
+        for number, reply in self._model.answer(requests, self._settings.batch_size, is_wanted):
+            if isinstance(reply, Reply):
+                reply = replace(reply, latency_s=time.perf_counter() - started)
+            loop.call_soon_threadsafe(_resolve, batch[number].reply, reply)
 
     def _next_batch(self) -> list[_Waiting]:
-        """The requests that are nearest in length to the first, with the same parameters."""
+        """All requests that wait with the same parameters as the first."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.reply.done()]
         if not self._waiting:
             return []
-        first = self._waiting[0]
-        alike = [one for one in self._waiting if one.request.sampling == first.request.sampling]
-        alike.sort(key=lambda one: abs(_length(one.request) - _length(first.request)))  # stable: the first stays first
-        batch = alike[: self._settings.batch_size]
+        sampling = self._waiting[0].request.sampling
+        batch = [one for one in self._waiting if one.request.sampling == sampling]
         self._waiting = [one for one in self._waiting if one not in batch]
         return batch
 
@@ -122,18 +129,13 @@ class Local:
         return f"local:{digest(_content(self._folder), self._settings.dtype)}"
 
 
-def _resolve(future: asyncio.Future[Reply], reply: Any, latency_s: float) -> None:
-    if future.done():  # cancelled
+def _resolve(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
+    if future.done():  # cancelled, or answered before the others failed
         return
     if isinstance(reply, Exception):
         future.set_exception(reply)
     else:
-        text, finish_reason, prompt_tokens, completion_tokens, model = reply
-        future.set_result(Reply(text, finish_reason, prompt_tokens, completion_tokens, 0.0, model, latency_s))
-
-
-def _length(request: Request) -> int:
-    return sum(len(message["content"]) for message in request.messages)
+        future.set_result(reply)
 
 
 def _folder(model: str, *, download: bool) -> Path | None:

@@ -1,0 +1,35 @@
+"""What a study may have spent, in a file that outlives a kill."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from understudy.errors import WorkspaceError
+from understudy.teachers.budget import Spending
+
+
+class SpentFile:
+    """What the study may have spent so far, in a file that outlives a kill: one small write a request, not flushed."""
+
+    def __init__(self, path: Path) -> None:
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def read(self) -> Spending:
+        content = os.pread(self._handle, 1000, 0)
+        try:
+            told = orjson.loads(content) if content.strip() else {"usd": 0.0, "tokens": 0, "requests": 0}
+            return Spending(usd=float(told["usd"]), tokens=int(told["tokens"]), requests=int(told["requests"]))
+        except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
+            raise WorkspaceError(
+                "spent.json of the run folder does not hold what the study has spent; delete it to count from nothing"
+            ) from None
+
+    def write(self, spent: Spending) -> None:
+        os.pwrite(self._handle, orjson.dumps(asdict(spent)).ljust(200), 0)
+
+    def close(self) -> None:
+        os.close(self._handle)
