@@ -126,7 +126,7 @@ def test_an_estimate_trains_nothing_and_counts(tuned: Toy, monkeypatch: pytest.M
     dry = CliRunner().invoke(app, ["run", str(tuned.path), "--dry-run", "1"])
     assert dry.exit_code == 0, dry.output
     assert "### Task: classification\n### Input:\n" in dry.output
-    assert "the teacher is trained first, which is not counted" in CliRunner().invoke(
+    assert "no time is counted: the teacher is trained and asked here" in CliRunner().invoke(
         app, ["estimate", str(tuned.path)]
     ).output.replace("\n", " ")
     assert not list(tuned.folder.rglob("teachers"))

@@ -176,6 +176,7 @@ class Classroom:
         ends = zip(arms, (future.exception() for future in futures), strict=True)
         if lacking := [(arm.name, error) for arm, error in ends if error]:
             raise all_missing(lacking)
+        self.tuning.let_go()
         return [future.result() for future in futures]
 
     def _sources(self, arm: Arm) -> tuple[Rows, Rows]:
@@ -212,8 +213,9 @@ class Classroom:
         teacher = self._open(link.teacher).metered() if link.teacher else None
         prompts = [(load_prompt(one) if isinstance(one, str) else one).text for one in recipe.prompts]
         task = arm.task
+        placeless = {student: {"base", "checkpoint_every_s"} for student in recipe.students}  # content has the base
         key = digest(
-            *(name, settings.canonical(), teacher.identity if teacher else ""),
+            *(name, settings.canonical(placeless), teacher.identity if teacher else ""),
             *(task.instruction, task.kind, *task.label_names, *prompts),
             *(incoming.key, train.key, unlabelled.key, self.test_digest),
             *filter(None, [content]),

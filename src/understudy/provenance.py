@@ -110,6 +110,6 @@ def _tell_reply(reply: dict[str, Any]) -> list[str]:
     if "refused" in reply:
         return ["  prompt:", *asked, f"  refused by {reply['teacher']}: {reply['refused']}"]
     who = reply["model"] or reply["teacher"]
-    how = "recorded, to a prompt that was not this one" if reply["recorded"] else f"usd {reply['usd']}"
+    how = "recorded, matched by the row's fields and not by its prompt" if reply["recorded"] else f"usd {reply['usd']}"
     said = [f"    {line}" for line in reply["reply"].splitlines()]
     return ["  prompt:", *asked, f"  reply of {who} ({how}):", *said]

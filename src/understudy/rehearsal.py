@@ -108,7 +108,8 @@ def _rehearsed(link: Link, arms: tuple[str, ...], rehearsal: Mapping[str, Any], 
     recorded = teacher is not None and teacher.backend == "recorded"
     concurrency = teacher.concurrency if teacher else 1
     counted = {k: rehearsal[k] for k in ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd")}
-    seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency * (not recorded)
+    is_elsewhere = teacher is not None and not recorded
+    seconds = (counted["requests"] - counted["in_ledger"]) * SECONDS_A_REPLY / concurrency * is_elsewhere
     return Rehearsed(
         arms=arms,
         recipe=link.recipe,

@@ -23,9 +23,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
-    def canonical(self) -> str:
-        """The settings as canonical JSON: the same bytes for the same settings."""
-        return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS).decode()
+    def canonical(self, exclude: Any = None) -> str:
+        """The settings as canonical JSON, but for those that pydantic's ``exclude`` names."""
+        return orjson.dumps(self.model_dump(mode="json", exclude=exclude), option=orjson.OPT_SORT_KEYS).decode()
 
 
 def validate(model: type[S], values: Any, key: str = "") -> S:

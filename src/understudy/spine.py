@@ -149,6 +149,7 @@ def _start(told: Mapping[str, Any]) -> str:
     base, layers = told["base"], told.get("layers")
     if isinstance(base, dict):
         base = f"random weights ({base['architecture']}, {base['layers']} layers, {base['hidden_size']} wide)"
+    base = Path(base).name if Path(base).is_absolute() else base  # no path of one machine
     return f"{told['kind']} on {base}" + (f", its first {layers} layers" if layers else "")
 
 
@@ -235,15 +236,22 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
 
 
 def _own_teachers(graduate: Graduate) -> Iterator[str]:
-    """Which teachers the study trained for an arm, and what that took."""
-    learns = _start(graduate.lessons.arm.student.model_dump(mode="json"))
-    for step in graduate.lessons.steps:
-        for told in step.manifest.get("tuned", ()):
-            yield (
-                f"{graduate.name}: its teacher is a {_start(told)}, fine-tuned here on {told['rows']:,} rows in "
-                f"{told['steps']:,} steps, {told['seconds']:,.0f} s"
-                + ("; its student starts from the same: self-training." if _start(told) == learns else ".")
-            )
+    """Which teachers the study trained for an arm, what that took, and what came of it."""
+    arm = graduate.lessons.arm
+    for told in (told for step in graduate.lessons.steps for told in step.manifest.get("tuned", ())):
+        details, student = told["details"], arm.student.model_dump(mode="json")
+        said = [
+            f"{graduate.name}: its teacher is a {_start(told)}, trained here on {told['rows']:,} gold rows in "
+            f"{told['steps']:,} steps, {told['seconds']:,.0f} s"
+        ]
+        if details.get("kept") == "head":
+            said.append("its encoder is as it was: a head alone was as good on rows held back, or steps are 0")
+        if details.get("truncated"):
+            said.append(f"{details['truncated']:,} of its texts were cut, as they are longer than model.max_length")
+        is_alike = (told["kind"], told["layers"]) == (student["kind"], student.get("layers"))
+        if is_alike and told["origin"] == prepare(arm.student, arm.task):
+            said.append("its student starts from the same: self-training")
+        yield "; ".join(said) + "."
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from understudy.settings import Settings
 from understudy.students import Trained, load_model, prepare, train
 from understudy.students.settings import ClassifierSettings
 from understudy.task import Task
-from understudy.teachers import Backend, Predicting, Teacher, TeacherSettings, backend_of
+from understudy.teachers import Backend, Predicting, Teacher, TeacherSettings, backend_of, close_all
 
 AT_ONCE = 1024  # texts that a classifier is given together: it sorts them by length
 OpenTeacher = Callable[[TeacherSettings, Backend], Teacher]
@@ -57,14 +57,23 @@ class Tuning:
         card: Mapping[str, str],
     ) -> tuple[Teacher, dict[str, Any]]:
         """The teacher, and what its training took."""
-        values = settings.model_dump_json(exclude={"base", "checkpoint_every_s"})  # base is there by content
+        left_out = {"base", "checkpoint_every_s"}  # the base is there by content
+        if isinstance(getattr(settings, "base", None), str):
+            left_out.add("max_new_tokens")  # of random weights it is positions, of others only how they write
+        values = settings.canonical(left_out)
         learnt = digest(*(part for row in rows for part in (row.input, repr(row.target))))
         with self._one_at_a_time:
             origin = prepare(settings, task)  # not while another one trains: accelerate has one state a process
-            key = digest(values, origin, str(seed), task.kind, *task.label_names, learnt, str(batch_size))
+            key = digest(values, origin, str(seed), task.kind, *task.label_names, learnt)
             if key not in self._tuned:
-                self._tuned[key] = self._open(settings, task, rows, key, seed, batch_size, card)
+                opened, account = self._open(settings, task, rows, key, seed, batch_size, card)
+                self._tuned[key] = opened, account | {"origin": origin}
             return self._tuned[key]
+
+    def let_go(self) -> None:
+        """Close the teachers, so that no model stays in memory while students are trained."""
+        close_all(teacher for teacher, _ in self._tuned.values())
+        self._tuned.clear()
 
     def _open(
         self,

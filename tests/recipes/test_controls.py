@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from servers import ChatServer
@@ -89,6 +90,28 @@ def test_direct_writes_input_and_answer_where_there_are_no_labels(teacher: Teach
     assert '{"input":"xy","target":"yx"}' in server.bodies[0]["messages"][0]["content"]
 
 
+@pytest.mark.parametrize(
+    ("item", "becomes"),
+    [
+        ({"input": "How many are left?", "target": 0}, ("How many are left?", "0")),
+        ({"input": 12, "target": [5]}, ("12", "5")),
+        ({"input": " Half? ", "target": [" 0.5\n"]}, ("Half?", "0.5")),
+        ({"input": ["How", "many?"], "target": 1}, "not_a_row"),
+        ({"input": "Is it so?", "target": True}, "not_a_row"),
+        ({"input": "Which?", "target": " "}, "not_a_row"),
+        ({"input": "Which?", "target": []}, "not_a_row"),
+        ({"input": None, "target": "a"}, "not_a_row"),
+    ],
+)
+def test_direct_reads_texts_and_numbers_and_nothing_else(
+    teacher: Teacher, server: ChatServer, item: dict[str, Any], becomes: Any
+):
+    server.answer = json.dumps([item])
+    task = Task(instruction="Count.", kind="generation")
+    row = made("direct", Given(task, teacher, [], []), rows=1, batch=1)[-1]
+    assert (row.reason if isinstance(row, Dropped) else (row.input, row.target)) == becomes
+
+
 CHOICE = Task.model_validate({"instruction": "Pick.", "kind": "choice", "fields": {"choices": "options"}})
 WHERE = Example(id="w", input="Where is row 1?", choices=("bank", "bridge"), target="bank")
 
@@ -130,11 +153,39 @@ def test_direct_writes_options_for_a_choice_task(teacher: Teacher, server: ChatS
     rows = list(
         recipe.make([], Given(CHOICE, teacher, [WHERE], []), recipe_settings("direct", {"rows": 4, "batch": 4}, ""))
     )
-    assert [row.reason if isinstance(row, Dropped) else row.choices for row in rows] == [("a", "b"), *["not_a_row"] * 3]
+    assert [row.reason if isinstance(row, Dropped) else row.choices for row in rows] == [
+        ("a", "b"),
+        "not_a_choice",
+        *["not_a_row"] * 2,
+    ]
     assert (
         '{"input":"Where is row 1?","choices":["bank","bridge"],"target":"bank"}'
         in server.bodies[0]["messages"][0]["content"]
     )
+
+
+@pytest.mark.parametrize(
+    ("choices", "target", "becomes"),
+    [
+        (["bank ", " river"], "river\n", "river"),
+        (["bank", "river"], "(B)", "river"),
+        (["bank", "river"], "the Bank", "bank"),
+        ([4, 7], 7, "7"),
+        (["B", "A"], "B", "B"),
+        (["It rains. He goes.", "He stays."], "It rains. He goes.", "It rains. He goes."),
+        (["bank", "river"], "bank or river", "ambiguous_choice"),
+        (["bank", "river"], "C", "not_a_choice"),
+        (["bank"], "bank", "not_a_row"),
+        (["bank", None], "bank", "not_a_row"),
+        ("bank", "bank", "not_a_row"),
+    ],
+)
+def test_direct_reads_the_right_option_by_letter_or_words(
+    teacher: Teacher, server: ChatServer, choices: Any, target: Any, becomes: str
+):
+    server.answer = json.dumps([{"input": "Which?", "choices": choices, "target": target}])
+    row = made("direct", Given(CHOICE, teacher, [], []), rows=1, batch=1)[-1]
+    assert (row.reason if isinstance(row, Dropped) else row.target) == becomes
 
 
 @pytest.mark.parametrize(

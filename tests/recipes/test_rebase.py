@@ -345,6 +345,19 @@ def test_a_run_again_asks_nothing_and_gives_the_same_files(study: Toy, tmp_path:
     assert not any("tables" in text for text in manifests)  # the place of the store is no part of a step
 
 
+@pytest.mark.slow
+def test_the_example_has_a_reply_to_every_prompt_and_a_run_again_asks_nothing(tmp_path: Path):
+    example = Path(__file__).parents[2] / "examples" / "rebase-offline.yaml"
+    reports = [understudy.run(example, folder=tmp_path / name, changes=["seeds=[0]"]) for name in ("first", "again")]
+    for arm in ("direct", "rebase", "both"):
+        first, again = (report["arms"][arm] for report in reports)
+        assert first["rows"]["made"] > 0
+        assert "no_recorded_reply" not in first["rows"]["dropped"]
+        assert again["teacher"]["requests"] == again["teacher"]["from_ledger"] == first["teacher"]["requests"] > 0
+    assert files(tmp_path / "first") == files(tmp_path / "again")
+    assert files(tmp_path / "first")
+
+
 def test_a_row_is_explained_with_the_row_it_was_made_of_the_prompt_and_the_reply(study: Toy):
     understudy.run(study.path, folder=study.runs)
     ids = [row.id for step in study.runs.glob("steps/*") for row in Rows(step) if row.id.startswith("rebase/letters:")]

@@ -88,6 +88,12 @@ def test_remove_takes_the_named_ones_out(store: Path):
         command("remove", store, f"data/{TOPICS[0]}")
 
 
+def test_remove_of_an_unknown_one_leaves_all(store: Path):
+    with pytest.raises(SettingsError, match="holds no dataset 'data/typo'; none was removed"):
+        command("remove", store, f"data/{TOPICS[0]}", "data/typo")
+    assert len(json.loads(command("info", store, "--json")[1])["datasets"]) == len(TOPICS)
+
+
 def test_info_lists_the_datasets_and_their_encoder(store: Path, encoder: str):
     out = command("info", store)[1]
     assert f"{len(TOPICS)} datasets" in out

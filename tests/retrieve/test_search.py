@@ -192,6 +192,13 @@ def test_rows_that_leak_are_passed_over(store_of_three: Datastore, data: st.Data
     assert search(store_of_three, DRAWN, TASK, k, per_dataset=cap, leaks=leaking.__contains__) == expected
 
 
+def test_where_the_best_rows_leak_their_datasets_next_ones_come_before_worse_ones(tmp_path: Path):
+    rows = {"a": [{"q": "east"}, {"q": "north-east"}], "b": [{"q": "north"}], "c": [{"q": "west"}]}
+    store = stored(tmp_path, rows)
+    found = search(store, DRAWN, TASK, 2, weights=(1, 0, 0), per_dataset=1, leaks=lambda text: text == "east")
+    assert [(one.dataset, one.row) for one in found] == [("a", 1), ("b", 0)]
+
+
 def test_cells_that_leak_only_together(store_of_three: Datastore):
     (first, *_) = ranked = search(store_of_three, DRAWN, TASK, 5)
     together = "\n".join(text for _, text in first.cells)

@@ -73,7 +73,7 @@ def test_it_ends_when_the_loss_rises_and_keeps_the_best_weights(tmp_path: Path) 
     kept = trained.details["held_back"]
     assert (trained.details["rows"], kept["rows"]) == (14, 6)
     assert trained.steps == kept["step"] + EVERY * PATIENCE < 300
-    _, held = split(20, 0.3, 1)
+    _, held = split([f"r{i}" for i in range(20)], 0.3, 1)
     assert loss_of(folder, [rows[i] for i in held], settings(SCRATCH)) == pytest.approx(kept["loss"], rel=1e-4)
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
     card = (folder / "README.md").read_text("utf-8")
@@ -81,15 +81,21 @@ def test_it_ends_when_the_loss_rises_and_keeps_the_best_weights(tmp_path: Path) 
     assert train(settings(SCRATCH), TASK, rows, folder, seed=1) == trained
 
 
+HUNDRED = [f"row {i}" for i in range(100)]
+
+
 def test_which_rows_are_held_back_is_the_seeds_matter() -> None:
-    learnt, held = split(100, 0.2, 3)
+    learnt, held = split(HUNDRED, 0.2, 3)
     assert (len(learnt), len(held)) == (80, 20)
     assert sorted([*learnt, *held]) == list(range(100))
-    assert split(100, 0.2, 3)[1] == held != split(100, 0.2, 4)[1]
-    assert split(7, 0, 3) == (list(range(7)), [])
-    assert len(split(3, 0.01, 0)[1]) == 1
+    assert split(HUNDRED, 0.2, 3)[1] == held != split(HUNDRED, 0.2, 4)[1]
+    assert split(HUNDRED[:7], 0, 3) == (list(range(7)), [])
+    assert len(split(HUNDRED[:3], 0.01, 0)[1]) == 1
+    learnt, held = split([*HUNDRED[:10], *HUNDRED[:10]], 0.2, 3)  # two texts of each row
+    assert [i % 10 for i in held[:2]] == [i % 10 for i in held[2:]]
+    assert not {i % 10 for i in learnt} & {i % 10 for i in held}
     with pytest.raises(DataError, match=r"student.held_back: 0.2 of 1 row leaves none to train on; give more rows or"):
-        split(1, 0.2, 0)
+        split(HUNDRED[:1], 0.2, 0)
 
 
 def test_the_last_step_is_measured_too(tmp_path: Path) -> None:

@@ -44,13 +44,13 @@ def draw_shots(
     return list({example.id: example for example in turns}.values())[:count]
 
 
-def solved(train: Iterable[Example], task: Task, recipe: str) -> list[Example]:
-    """The gold rows, for a recipe that trains on them.
+def solved(train: Iterable[Example], task: Task, leaks: Callable[[str], bool], recipe: str) -> list[Example]:
+    """The gold rows that are not near a test row, for a recipe that trains on them.
 
     Raises:
         DataError: there is none, or none of a label, which nobody could then learn.
     """
-    gold = [row for row in train if row.target is not None]
+    gold = [row for row in train if row.target is not None and not leaks(row.input)]
     held = {row.target for row in gold}
     missing = [label for label in task.label_names if label not in held] if task.kind == "classification" else []
     if gold and not missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from understudy.records import Dropped, Example, Row, digest, normalise
 from understudy.task import Task
@@ -142,22 +142,21 @@ def is_no_copy(shots: Iterable[Example], there: Container[str]) -> Check:
     return check
 
 
-def is_new(gold: Iterable[Example], texts_of: Callable[[Example], Sequence[str]], written: set[str]) -> Check:
-    """``copy_of_gold``, ``copy_of_output``: a text equals one of a gold row, or of a row that was written and passed.
+def is_new(gold: Iterable[Example], compared: Literal["input", "answers"], written: set[str]) -> Check:
+    """``copy_of_gold``, ``copy_of_output``: its input, or an answer, is that of a gold row, or of one that passed.
 
     Args:
-        texts_of: what a row is compared by, such as its input.
-        written: what is known of the rows that passed, about 100 bytes each; checks that share it know of each other.
+        written: what is known of the rows that passed, about 200 bytes each; checks that share it know of each other.
     """
-    known = {key for row in gold for key in _keys(texts_of(row))}
+    known = {key for row in gold for key in _keys(row)[compared]}
 
     def check(row: Example) -> tuple[str, str] | None:
-        keys = _keys(texts_of(row))
-        if not known.isdisjoint(keys):
-            return "copy_of_gold", "its normalised text equals that of a gold row"
-        if not written.isdisjoint(keys):
-            return "copy_of_output", "its normalised text equals that of a row written before"
-        written.update(keys)
+        keys = _keys(row)
+        if not known.isdisjoint(keys[compared]):
+            return "copy_of_gold", f"its normalised {compared} equals that of a gold row"
+        if not written.isdisjoint(keys[compared]):
+            return "copy_of_output", f"its normalised {compared} equals that of a row written before"
+        written.update(*keys.values())
         return None
 
     return check
@@ -167,5 +166,6 @@ def _written(row: Example) -> str:
     return digest(*map(normalise, (row.input, *row.choices)), size=8)
 
 
-def _keys(texts: Sequence[str]) -> list[str]:
-    return [digest(normalise(text), size=8) for text in texts]
+def _keys(row: Example) -> dict[str, list[str]]:
+    texts = {"input": (row.input,), "answers": row.answers}
+    return {part: [digest(part, normalise(text), size=8) for text in some] for part, some in texts.items()}

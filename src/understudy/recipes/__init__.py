@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
-from understudy.errors import SettingsError
+from understudy.errors import DataError, SettingsError
 from understudy.prompts import Prompt
 from understudy.prompts.replies import read_label, read_labels
 from understudy.records import Example, Row
@@ -140,6 +140,22 @@ def answer_in(text: str, task: Task) -> str | tuple[str, ...]:
     if task.kind == "multilabel":
         return read_labels(text, task.label_names)
     return read_label(text, task.label_names) if task.label_names else text.strip()
+
+
+def prepared(model: Settings, task: Task, where: str) -> str:
+    """What a student that a recipe trains starts from, by content.
+
+    Args:
+        where: what errors call its settings.
+
+    Raises: as ``students.prepare``.
+    """
+    from understudy.students import prepare
+
+    try:
+        return prepare(model, task)
+    except (DataError, SettingsError) as error:
+        raise type(error)(str(error).replace("student.", f"{where}.")) from error
 
 
 def describe() -> list[dict[str, Any]]:

@@ -22,8 +22,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from understudy.curate import checks_of, noted, shots_by_label, validated
+from understudy.errors import ParseError
 from understudy.evaluation.numbers import last_number
 from understudy.prompts import load_prompt
+from understudy.prompts.conclusions import option_in
 from understudy.prompts.replies import read_json_list
 from understudy.recipes import Given, Recipe
 from understudy.records import Dropped, Example, Row, digest
@@ -136,34 +138,39 @@ def reader(task: Task, shots: Mapping[str | None, Sequence[Example]]) -> Callabl
         parents = tuple(shot.id for shot in shown)
         for item in read_json_list(reply):
             made = wanted.replace(id=f"direct/{digest(str(wanted.target), repr(item), size=6)}", parents=parents)
-            parts = row(wanted, item)
-            if parts is None:
-                yield Dropped(made, "direct", "not_a_row", f"{item!r} is not of the form that was asked for")
+            try:
+                parts = row(wanted, item)
+            except ParseError as error:
+                yield Dropped(made, "direct", error.reason, error.detail)
             else:
                 yield made.replace(**parts)
 
-    def row(wanted: Example, item: Any) -> dict[str, Any] | None:
+    def row(wanted: Example, item: Any) -> dict[str, Any]:
         if wanted.target is not None and isinstance(item, str) and item.strip():
             target = (str(wanted.target),) if task.kind == "multilabel" else wanted.target
             return {"input": item.strip(), "target": target}
-        if wanted.target is None and isinstance(item, dict) and item.get("input") and item.get("target"):
-            match item["target"]:
-                case str() | int() | float() as answer:
-                    pass
-                case [str() as answer]:  # some write a list where an answer of the task may be one of several
-                    pass
-                case _:
-                    return None
-            made = {"input": str(item["input"]), "target": str(answer)}
-            return with_choices(made, item.get("choices")) if task.kind == "choice" else made
-        return None
+        if wanted.target is None and isinstance(item, dict):
+            target = item.get("target")
+            if isinstance(target, list) and len(target) == 1:  # where an answer of the task may be one of several
+                target = target[0]
+            made = {"input": _text(item.get("input")), "target": _text(target)}
+            if all(made.values()):
+                return made | with_choices(made["target"], item) if task.kind == "choice" else made
+        raise ParseError("not_a_row", f"{item!r} is not of the form that was asked for")
 
-    def with_choices(made: dict[str, Any], choices: Any) -> dict[str, Any] | None:
-        is_list = isinstance(choices, list) and len({*map(str, choices)}) == len(choices)
-        options = tuple(map(str, choices)) if is_list else ()
-        return made | {"choices": options} if made["target"] in options else None
+    def with_choices(target: str, item: dict[str, Any]) -> dict[str, Any]:
+        choices = item.get("choices")
+        options = tuple(map(_text, choices)) if isinstance(choices, list) else ()
+        if not all(options) or len({*options}) < max(2, len(options)):
+            raise ParseError("not_a_row", f"{choices!r} are not options to choose from")
+        return {"choices": options, "target": target if target in options else option_in(target, options)}
 
     return read
+
+
+def _text(value: Any) -> str:
+    """A text or a number as a stripped text; of anything else the empty one."""
+    return str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
 def _parts(whole: int, part: int) -> int:

@@ -24,10 +24,9 @@ from understudy.curate import checks_of_kind, elected, is_new, quotas, solved, v
 from understudy.errors import ParseError, SettingsError
 from understudy.evaluation.numbers import last_number
 from understudy.prompts.fields import MARKS, Form, read_pair
-from understudy.recipes import Given, Recipe, answer_in
+from understudy.recipes import Given, Recipe, answer_in, prepared
 from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
-from understudy.students import prepare
 from understudy.students.settings import CausalSettings, TunableSettings
 from understudy.task import Task
 from understudy.teachers import Message, Renderer, Reply, Teacher, ask
@@ -71,8 +70,8 @@ class TunedTeacher(Settings):
     def _fits(self) -> TunedTeacher:
         if self.model.kind == "classifier" and (self.use != "annotate" or self.samples > 1):
             raise ValueError("model: a classifier annotates only, and draws nothing; use kind: causal")
-        if "prompt" in self.model.model_fields_set:
-            raise ValueError("model.prompt: the form of the teacher's texts is the recipe's; take it out")
+        if taken := sorted({"prompt", "max_new_tokens", "rank_by", "shots"} & self.model.model_fields_set):
+            raise ValueError(f"model.{taken[0]}: the recipe itself sets how its teacher reads and writes; take it out")
         return self
 
     def form(self, task: Task) -> Form:
@@ -84,20 +83,21 @@ class TunedTeacher(Settings):
 
 def tuned_teacher(examples: Iterable[Example], given: Given, settings: TunedTeacher) -> Iterator[Row]:
     """Pass on the gold rows, marked; then what the teacher annotates, then what it generates."""
-    task, written = given.task, set[str]()
+    task, written, names = given.task, set[str](), {row.id for row in given.train}
     for row in examples:
-        yield row if row.replies else row.replace(fields={**row.fields, "made_by": "gold"})
-    gold = solved(given.train, task, STEP)
+        is_gold = row.id.partition("+")[0] in names
+        yield row.replace(fields={**row.fields, "made_by": "gold"}) if is_gold else row
+    gold = solved(given.train, task, given.leaks, STEP)
     teacher = tuned(gold, given, settings)
     checks = checks_of_kind(task, given.leaks, last_number)
     if settings.use != "generate":
         rows = annotated(given.unlabelled, teacher, task, settings)
-        yield from validated(rows, [*checks, is_new(gold, lambda row: (row.input,), written)], STEP)
+        yield from validated(rows, [*checks, is_new(gold, "input", written)], STEP)
     if settings.use != "annotate":
-        rows = generated(gold, teacher, task, settings)
-        new = is_new(gold, lambda row: row.answers if task.kind == "generation" else (row.input,), written)
-        rows = validated(rows, [*checks, new], STEP)
-        yield from agreed(rows, teacher, task, settings) if settings.second_pass else rows
+        rows = validated(generated(gold, teacher, task, settings), checks, STEP)
+        rows = agreed(rows, teacher, task, settings) if settings.second_pass else rows
+        new = is_new(gold, "answers" if task.kind == "generation" else "input", written)
+        yield from validated(rows, [new], STEP)
 
 
 def tuned(gold: Sequence[Example], given: Given, settings: TunedTeacher) -> Teacher:
@@ -181,7 +181,7 @@ def base_of(settings: TunedTeacher, task: Task) -> str:
     if task.kind in ("choice", "pretraining") or (settings.start == "label" and task.kind != "classification"):
         raise SettingsError(f"recipe {STEP!r}: no rows of kind: {task.kind}, and start: label for classification only")
     learns = task if settings.model.kind == "classifier" else Task(instruction=task.instruction, kind="generation")
-    return digest(prepare(settings.model, learns), MARKS)
+    return digest(prepared(settings.model, learns, f"{STEP}.model"), MARKS)
 
 
 RECIPE = Recipe(
@@ -193,5 +193,8 @@ RECIPE = Recipe(
     gives=lambda settings: frozenset({"target"}),
     reads=base_of,
     students=("model",),
-    unforeseen=lambda settings: "the teacher is trained first, which is not counted; nor is a second pass",
+    unforeseen=lambda settings: (
+        "no time is counted: the teacher is trained and asked here"
+        + (", and what it will annotate in its second pass is not written yet" if settings.second_pass else "")
+    ),
 )

@@ -103,15 +103,20 @@ def search(
     found: list[Found] = []
     ahead = 1  # times as many rows are looked at as are wanted: twice as many each time that too many leaked
     while len(found) < k:
-        eligible = scores if per_dataset is None else within_room(scores, starts, room * ahead)
+        asked = room * ahead
+        eligible = scores if per_dataset is None else within_room(scores, starts, asked)
         nearest = best_rows(datasets, starts, eligible, target, (k - len(found)) * ahead)
         if not len(nearest.places):
             break
+        seen = np.zeros(len(datasets), np.int64)
         for number, one in _read(datasets, starts, nearest):
+            seen[number] += 1
             if len(found) < k and room[number] and not (leaks and any(map(leaks, _texts_of(one)))):
                 found.append(one)
                 room[number] -= 1
-        scores[nearest.places] = -np.inf  # they had their turn
+            if per_dataset and room[number] and seen[number] >= asked[number]:
+                break  # its next row is not among these, and may be better than those after
+        scores[nearest.places[: seen.sum()]] = -np.inf  # they had their turn
         ahead *= 2
         for number in np.flatnonzero(room == 0):
             scores[starts[number] : starts[number + 1]] = -np.inf

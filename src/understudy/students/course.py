@@ -74,7 +74,8 @@ def train(
         network, tokenizer = open_base(settings, texts)
         laid = lay(network, tokenizer, lessons, task, settings, preface)
         checkpoints = folder.with_name("checkpoint")
-        trained, network = _fit(settings, network, laid, checkpoints, fingerprint, seed, seldom(progress))
+        ids = [lesson.id for lesson in lessons]
+        trained, network = _fit(settings, network, laid, ids, checkpoints, fingerprint, seed, seldom(progress))
         if is_first_process():
             limits = settings.max_length, settings.max_new_tokens
             about = About(settings.kind, task.kind, labels, settings.rank_by, *limits, preface, bare)
@@ -119,13 +120,14 @@ def _fit(
     settings: AnyLanguageSettings,
     network: Any,
     laid: Laid,
+    ids: Sequence[str],
     checkpoints: Path,
     fingerprint: str,
     seed: int,
     report: Progress,
 ) -> tuple[Trained, Any]:
     """What the training took, and the trained network, whole again."""
-    learnt, held = split(len(laid.rows), settings.held_back, seed)
+    learnt, held = split(ids, settings.held_back, seed)
     size, details = network.num_parameters(), {"rows": len(learnt), **laid.details}
     if settings.lora:
         network = with_lora(network, settings.lora)

@@ -19,19 +19,23 @@ from understudy.errors import DataError
 from understudy.students.packing import IGNORED
 
 
-def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """The numbers of the rows that are trained on, and of those that are held back, each in order.
+def split(ids: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """The numbers of the texts that are trained on, and of those that are held back, each in order.
+
+    Args:
+        ids: of the row that each text is of; those of one row stay together.
 
     Raises:
         DataError: there are too few rows.
     """
-    held = max(1, round(share * count)) if share else 0
-    if held >= count:
+    rows = list(dict.fromkeys(ids))
+    held = max(1, round(share * len(rows))) if share else 0
+    if held >= len(rows):
         raise DataError(
-            f"student.held_back: {share!r} of {count} row leaves none to train on; give more rows or held_back: 0"
+            f"student.held_back: {share!r} of {len(rows)} row leaves none to train on; give more rows or held_back: 0"
         )
-    drawn = {*random.Random(f"{seed}/held back").sample(range(count), held)}
-    return [i for i in range(count) if i not in drawn], sorted(drawn)
+    drawn = {rows[i] for i in random.Random(f"{seed}/held back").sample(range(len(rows)), held)}
+    return [i for i, id in enumerate(ids) if id not in drawn], [i for i, id in enumerate(ids) if id in drawn]
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ def fit(
             early.keep_best(trainer.state)
             trainer.accelerator.wait_for_everyone()  # the first clears the folder away
     steps = trainer.state.global_step
+    report("training", steps, steps)  # which an early stop has not said yet
     return Run(steps, sum(cost for _, cost in zip(range(steps), costs(), strict=False)), watch.seconds())
 
 
