@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand
 
 from understudy.errors import SettingsError
-from understudy.settings import did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,14 +93,8 @@ def remove(
 ) -> None:
     """Take datasets out of a datastore."""
     from understudy.retrieve.building import remove
-    from understudy.retrieve.datastore import Datastore
 
-    known = [dataset.name for dataset in Datastore.open(store).datasets]
-    for name in names:
-        if name not in known:
-            raise SettingsError(f"{store} holds no dataset {name!r}; none was removed. {did_you_mean(name, known)}")
-    for name in dict.fromkeys(names):
-        remove(store, name)
+    remove(store, *names)
     _out(_dumps({"removed": names}) if json else f"removed {', '.join(names)}")
 
 

@@ -173,7 +173,7 @@ def test_direct_writes_options_for_a_choice_task(teacher: Teacher, server: ChatS
         ([4, 7], 7, "7"),
         (["B", "A"], "B", "B"),
         (["It rains. He goes.", "He stays."], "It rains. He goes.", "It rains. He goes."),
-        (["bank", "river"], "bank or river", "ambiguous_choice"),
+        (["bank", "river"], "(A) or (B)", "ambiguous_choice"),
         (["bank", "river"], "C", "not_a_choice"),
         (["bank"], "bank", "not_a_row"),
         (["bank", None], "bank", "not_a_row"),

@@ -153,7 +153,7 @@ def form_of_reply(task: Task, settings: Rebase) -> type[BaseModel]:
 
 def read_answer(output: Any, options: Sequence[str], task: Task) -> Target:
     if task.kind == "choice":
-        return option_in(output, options)
+        return output.strip() if output.strip() in options else option_in(output, options)
     return answer_in("\n".join(output) if task.kind == "multilabel" else output, task)
 
 

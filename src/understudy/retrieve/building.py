@@ -87,23 +87,24 @@ def _opened(encoder: str) -> Encoder:
     return open_encoder(encoder)
 
 
-def remove(path: str | Path, name: str) -> None:
-    """Take a dataset out of a store.
+def remove(path: str | Path, *names: str) -> None:
+    """Take datasets out of a store.
 
     Raises:
         DataError: there is no store.
-        SettingsError: it holds no such dataset.
+        SettingsError: it does not hold one of them; then none is taken out.
         WorkspaceError: another process builds the store.
     """
     path = Path(path).expanduser()
     known = [dataset.name for dataset in Datastore.open(path).datasets]
-    if name not in known:
-        raise SettingsError(f"{path} holds no dataset {name!r}. {did_you_mean(name, known)}")
-    folder = folder_of(path, name)
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"{path} holds no dataset {name!r}. {did_you_mean(name, known)}")
     with _locked(path):
-        (folder / DATASET).unlink(missing_ok=True)  # without it the dataset is gone for every reader
-        shutil.rmtree(folder)
-        shutil.rmtree(_partial(folder), ignore_errors=True)
+        for folder in {folder_of(path, name) for name in names}:
+            (folder / DATASET).unlink(missing_ok=True)  # without it the dataset is gone for every reader
+            shutil.rmtree(folder)
+            shutil.rmtree(_partial(folder), ignore_errors=True)
 
 
 @contextmanager
