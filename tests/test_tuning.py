@@ -113,6 +113,27 @@ def test_the_same_teacher_is_trained_once_for_all_arms(tuned: Toy):
     assert len(asked) == len(set(asked)) == 90  # a teacher that was trained otherwise is another one
 
 
+def test_a_teacher_may_be_tuned_by_adapters_on_all_tokens_until_it_gets_worse(tuned: Toy):
+    more = {"lora": {"r": 2}, "loss_on": "all", "held_back": 0.25, "evaluate_every": 5, "patience": 2}
+    tuned.study["arms"] = {"one": [{"tuned_teacher": {**BOTH, "model": {**CAUSAL, **more}}}]}
+    tuned.save()
+    report = understudy.run(tuned.path, folder=tuned.runs)
+    assert report["arms"]["one"]["rows"]["made"] == 42
+    (told,) = manifest(tuned.runs, "one")["tuned"]
+    assert told["rows"] == 12
+    assert told["details"]["trained_parameters"] < told["parameters"]
+    assert told["details"]["held_back"]["rows"] == 6  # both texts of each of three rows
+
+
+def test_a_gold_set_that_will_not_do_is_found_before_any_arm_asks(toy: Toy):
+    toy.study["arms"]["tuned"] = [{"tuned_teacher": {"model": classifier(toy)}}]
+    toy.study["task"]["train"] = {"path": "train.jsonl", "limit": 2}
+    toy.save()
+    with pytest.raises(UnderstudyError, match="none of the 2 gold rows has the label 'login'"):
+        understudy.run(toy.path, folder=toy.runs)
+    assert toy.server.requests == 0
+
+
 def every(folder: Path, arm: str) -> list[understudy.Example]:
     found = lessons(folder, arm)
     return [*found, *(row.example for row in found.dropped())]

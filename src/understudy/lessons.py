@@ -157,7 +157,9 @@ class Classroom:
             for teacher in arm.teachers:
                 self._open(teacher)
         for arm in arms:
-            self._sources(arm)
+            train, _ = self._sources(arm)
+            for recipe in arm.recipes:
+                open_recipe(recipe).ready(arm.task, train, self.test.near)
 
     def lessons(self, arms: Sequence[Arm]) -> list[Lessons]:
         """Every arm's lessons: arms side by side, so that their requests overlap; a step that they share runs once."""

@@ -100,6 +100,9 @@ class Recipe:
     """A digest of what it reads beside the rows, such as a datastore or a model, without its place: steps are made anew
     where it changes. Raises an UnderstudyError where there is nothing to read, or where it does not go with the task;
     called before anyone is asked."""
+    ready: Callable[[Task, Iterable[Example], Callable[[str], bool]], object] = lambda task, train, leaks: None
+    """Looks at the task, its gold rows and ``Given.leaks``, and raises an UnderstudyError where they do not do: called
+    before anyone is asked."""
     paths: tuple[str, ...] = ()
     """Which of its settings are places: in a study file relative to the file."""
     students: tuple[str, ...] = ()
