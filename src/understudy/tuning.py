@@ -57,10 +57,7 @@ class Tuning:
         card: Mapping[str, str],
     ) -> tuple[Teacher, dict[str, Any]]:
         """The teacher, and what its training took."""
-        left_out = {"base", "checkpoint_every_s"}  # the base is there by content
-        if isinstance(getattr(settings, "base", None), str):
-            left_out.add("max_new_tokens")  # of random weights it is positions, of others only how they write
-        values = settings.canonical(left_out)
+        values = settings.canonical({"base", "checkpoint_every_s"})  # the base is there by content
         learnt = digest(*(part for row in rows for part in (row.input, repr(row.target))))
         with self._one_at_a_time:
             origin = prepare(settings, task)  # not while another one trains: accelerate has one state a process

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from understudy import Dropped, Example, Task
-from understudy.curate import checks_of, is_new, noted, validated
+from understudy.curate import checks_of, is_no_copy, noted, validated
 
 LABELS = {"labels": ["yes", "no"]}
 GOOD = "\N{WHITE HEAVY CHECK MARK}"
@@ -128,9 +128,14 @@ def test_a_row_that_is_out_stays_out_with_its_own_reason():
 def test_copies_are_found_by_input_or_by_answer_and_checks_know_of_each_other():
     gold = [row("mat", ("a mat", "one mat"))]
     written = set[str]()
-    annotates, generates = is_new(gold, "input", written), is_new(gold, "answers", written)
+    there = set[str]()
+    assert list(noted([row("hat", "a hat")], there))
+    annotates = is_no_copy(gold, there, reason="copy_of_gold", written=written)
+    generates = is_no_copy(gold, there, reason="copy_of_gold", by="answers", written=written)
     asked = [row("MAT.", "some mat"), row("cup", "it is a cup"), row("Cup!", "a cup")]
     assert [found and found[0] for found in map(annotates, asked)] == ["copy_of_gold", None, "copy_of_output"]
-    drawn = [row("rug", "One mat!"), row("glass", "It is a cup."), row("it is a cup", "mat"), row("cup", "a red cup")]
+    drawn = [row("rug", "One mat!"), row("glass", "It is a cup."), row("cap", "A hat!")]
     found = [found and found[0] for found in map(generates, drawn)]
-    assert found == ["copy_of_gold", "copy_of_output", None, None]  # a text is compared with its like only
+    assert found == ["copy_of_gold", "copy_of_output", "copy_of_row"]
+    others = [row("it is a cup", "mat"), row("cup", "a red cup")]
+    assert [*map(generates, others)] == [None, None]  # a text is compared with its like only

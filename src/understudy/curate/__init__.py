@@ -3,7 +3,7 @@
 from understudy.curate.decontaminate import TestSplit, screen
 from understudy.curate.diversity import diversity
 from understudy.curate.shots import draw_shots, shots_by_label, solved
-from understudy.curate.validators import Check, checks_of, checks_of_kind, is_new, noted, validated
+from understudy.curate.validators import Check, checks_of, checks_of_kind, is_no_copy, noted, validated
 from understudy.curate.votes import elected, quotas
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "diversity",
     "draw_shots",
     "elected",
-    "is_new",
+    "is_no_copy",
     "noted",
     "quotas",
     "screen",

@@ -10,6 +10,16 @@ from understudy.task import Task
 
 Check: TypeAlias = Callable[[Example], tuple[str, str] | None]
 """What is wrong with a row: the reason that is counted, and a detail for a person; ``None`` where it may stay."""
+Part: TypeAlias = Literal["input", "answers"]
+"""What rows are compared by."""
+
+
+_COPIED = {
+    "copy_of_gold": "a gold row",
+    "copy_of_shot": "an example in the prompt",
+    "copy_of_row": "a row that was there before",
+    "copy_of_output": "a row written before",
+}
 
 
 def validated(rows: Iterable[Row], checks: Sequence[Check], step: str) -> Iterator[Row]:
@@ -28,7 +38,7 @@ def checks_of(
 ) -> list[Check]:
     """The checks for rows of this task that were written after ``shots``, the cheapest first.
 
-    The last of them remembers the rows that passed: about 100 bytes a row.
+    The last of them remembers the rows that passed: about 200 bytes a row.
 
     Args:
         there: what ``noted`` made of the rows that came before.
@@ -55,9 +65,9 @@ def checks_of_kind(task: Task, leaks: Callable[[str], bool], number_in: Callable
 
 
 def noted(rows: Iterable[Example], there: set[str]) -> Iterator[Example]:
-    """The rows as they are; what they are compared by is added to ``there``: about 100 bytes a row."""
+    """The rows as they are; what they are compared by is added to ``there``: about 200 bytes a row."""
     for row in rows:
-        there.add(_written(row))
+        there.update(*_keys(row).values())
         yield row
 
 
@@ -123,49 +133,35 @@ def is_not_near(leaks: Callable[[str], bool]) -> Check:
     return check
 
 
-def is_no_copy(shots: Iterable[Example], there: Container[str]) -> Check:
-    """``copy_of_shot``, ``copy_of_row``, ``copy_of_output``: input and options equal those of a shot, of a row that
-    came before, or of one that was written and passed."""
-    shown, written = {_written(shot) for shot in shots}, set[str]()
-
-    def check(row: Example) -> tuple[str, str] | None:
-        text = _written(row)
-        if text in shown:
-            return "copy_of_shot", "its normalised input equals that of an example in the prompt"
-        if text in there:
-            return "copy_of_row", "its normalised input equals that of a row that was there before"
-        if text in written:
-            return "copy_of_output", "its normalised input equals that of a row written before"
-        written.add(text)
-        return None
-
-    return check
-
-
-def is_new(gold: Iterable[Example], compared: Literal["input", "answers"], written: set[str]) -> Check:
-    """``copy_of_gold``, ``copy_of_output``: its input, or an answer, is that of a gold row, or of one that passed.
+def is_no_copy(
+    shown: Iterable[Example],
+    there: Container[str],
+    *,
+    reason: Literal["copy_of_shot", "copy_of_gold"] = "copy_of_shot",
+    by: Part = "input",
+    written: set[str] | None = None,
+) -> Check:
+    """``reason``, ``copy_of_row``, ``copy_of_output``: its input with its options, or one of its answers, is that of a
+    row that was shown, of one that came before, or of one that was written and passed.
 
     Args:
+        there: what ``noted`` made of the rows that came before.
+        by: what is compared.
         written: what is known of the rows that passed, about 200 bytes each; checks that share it know of each other.
     """
-    known = {key for row in gold for key in _keys(row)[compared]}
+    known, passed = {key for row in shown for key in _keys(row)[by]}, set[str]() if written is None else written
 
     def check(row: Example) -> tuple[str, str] | None:
         keys = _keys(row)
-        if not known.isdisjoint(keys[compared]):
-            return "copy_of_gold", f"its normalised {compared} equals that of a gold row"
-        if not written.isdisjoint(keys[compared]):
-            return "copy_of_output", f"its normalised {compared} equals that of a row written before"
-        written.update(*keys.values())
+        for found, before in ((reason, known), ("copy_of_row", there), ("copy_of_output", passed)):
+            if any(key in before for key in keys[by]):
+                return found, f"its normalised {by} equals that of {_COPIED[found]}"
+        passed.update(*keys.values())
         return None
 
     return check
 
 
-def _written(row: Example) -> str:
-    return digest(*map(normalise, (row.input, *row.choices)), size=8)
-
-
-def _keys(row: Example) -> dict[str, list[str]]:
-    texts = {"input": (row.input,), "answers": row.answers}
-    return {part: [digest(part, normalise(text), size=8) for text in some] for part, some in texts.items()}
+def _keys(row: Example) -> dict[Part, list[str]]:
+    inputs = [digest("input", *map(normalise, (row.input, *row.choices)), size=8)]
+    return {"input": inputs, "answers": [digest("answer", normalise(answer), size=8) for answer in row.answers]}

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice, tee
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from understudy.curate import checks_of_kind, elected, is_new, quotas, solved, validated
+from understudy.curate import checks_of_kind, elected, is_no_copy, noted, quotas, solved, validated
 from understudy.errors import ParseError, SettingsError
 from understudy.evaluation.numbers import last_number
 from understudy.prompts.fields import MARKS, Form, read_pair
@@ -83,28 +84,29 @@ class TunedTeacher(Settings):
 
 def tuned_teacher(examples: Iterable[Example], given: Given, settings: TunedTeacher) -> Iterator[Row]:
     """Pass on the gold rows, marked; then what the teacher annotates, then what it generates."""
-    task, written, names = given.task, set[str](), {row.id for row in given.train}
-    for row in examples:
+    task, there, written, names = given.task, set[str](), set[str](), {row.id for row in given.train}
+    for row in noted(examples, there):
         is_gold = row.id.partition("+")[0] in names
         yield row.replace(fields={**row.fields, "made_by": "gold"}) if is_gold else row
     gold = solved(given.train, task, given.leaks, STEP)
     teacher = tuned(gold, given, settings)
-    checks = checks_of_kind(task, given.leaks, last_number)
+    checks, is_new = checks_of_kind(task, given.leaks, last_number), partial(is_no_copy, gold, there, written=written)
     if settings.use != "generate":
         rows = annotated(given.unlabelled, teacher, task, settings)
-        yield from validated(rows, [*checks, is_new(gold, "input", written)], STEP)
+        yield from validated(rows, [*checks, is_new(reason="copy_of_gold")], STEP)
     if settings.use != "annotate":
         rows = validated(generated(gold, teacher, task, settings), checks, STEP)
         rows = agreed(rows, teacher, task, settings) if settings.second_pass else rows
-        new = is_new(gold, "answers" if task.kind == "generation" else "input", written)
-        yield from validated(rows, [new], STEP)
+        by = "answers" if task.kind == "generation" else "input"
+        yield from validated(rows, [is_new(reason="copy_of_gold", by=by)], STEP)
 
 
 def tuned(gold: Sequence[Example], given: Given, settings: TunedTeacher) -> Teacher:
     """The teacher, fine-tuned on the gold rows."""
     model, task, card = settings.model, given.task, {"Recipe": STEP}
     if isinstance(model, CausalSettings):
-        model = model.model_copy(update={"prompt": "bare", "max_new_tokens": settings.max_tokens})
+        room = {} if isinstance(model.base, str) else {"max_new_tokens": settings.max_tokens}  # positions
+        model = model.model_copy(update={"prompt": "bare", **room})
         gold, card = list(settings.form(task).lessons(gold)), {**card, "Texts": settings.form(task).told()}
         task = Task(instruction=task.instruction, kind="generation")
     teacher = given.tuned(model, task, gold, seed=settings.seed, batch_size=settings.batch_size, card=card)

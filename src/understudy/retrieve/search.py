@@ -41,8 +41,7 @@ class Query:
     def of(cls, task: Task, shots: Iterable[Example]) -> Query:
         """A task with solved rows; of several labels all count, of several references the first."""
         most = None if task.kind == "multilabel" else 1
-        outputs = ((shot, (shot.target,) if isinstance(shot.target, str) else shot.target or ()) for shot in shots)
-        return cls(task.instruction, tuple((shot.input, ", ".join(output[:most])) for shot, output in outputs))
+        return cls(task.instruction, tuple((shot.input, ", ".join(shot.answers[:most])) for shot in shots))
 
 
 @dataclass(frozen=True)

@@ -158,5 +158,4 @@ def _labels(task: Task, lessons: list[Example]) -> tuple[str, ...]:
     """The answers there are, where the task does not list them."""
     if task.kind not in ("classification", "multilabel"):
         return ()
-    targets = [(row.target,) if isinstance(row.target, str) else row.target or () for row in lessons]
-    return tuple(sorted({label for target in targets for label in target}))
+    return tuple(sorted({label for row in lessons for label in row.answers}))
