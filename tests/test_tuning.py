@@ -223,7 +223,7 @@ def test_explain_tells_of_the_model_and_its_card_of_its_texts(tuned: Toy):
     assert "\n  at train: kept\n  at tuned_teacher: kept" in gold
     card = (tuned.runs / "teachers" / key / "model" / "README.md").read_text()
     assert "- Training rows: 24\n" in card
-    assert "- Gold rows: 12\n- Recipe: tuned_teacher\n" in card
+    assert "- Rows: 12\n- Recipe: tuned_teacher\n" in card
     forward, backward = r"\n### Input:\n<input>\n### Output:\n<output>", r"\n### Output:\n<output>\n### Input:\n<input>"
     assert f"- Texts: `### Task: classification{forward}` and `### Task: classification{backward}`\n" in card
 

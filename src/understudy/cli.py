@@ -13,6 +13,7 @@ import typer
 from understudy.datastore_commands import datastore_app
 from understudy.errors import DataError, SettingsError, UnderstudyError
 from understudy.ledger_commands import cassette_app, ledger_app
+from understudy.segment_command import segment
 
 app = typer.Typer(
     name="understudy",
@@ -159,6 +160,9 @@ def predict(
     for answer in load_model(model).predict(iter(text) if text else lines()):
         output = answer.output if isinstance(answer.output, str) else ", ".join(answer.output or ())
         _out(_dumps({"output": answer.output, "scores": dict(answer.scores)}, indent=False) if json else output)
+
+
+app.command()(segment)
 
 
 @app.command()

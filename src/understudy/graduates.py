@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,25 +11,28 @@ from typing import Any
 
 import orjson
 
+from understudy.answer_files import read_answers, scored, write_answers
 from understudy.curate import TestSplit, draw_shots
 from understudy.equal import trim
 from understudy.errors import DataError
 from understudy.evaluation import score
 from understudy.lessons import Lessons
 from understudy.progress import Watch
-from understudy.records import Example, Prediction, Target, digest
+from understudy.records import Example, Prediction, digest
 from understudy.settings import Settings
-from understudy.students import Trained, identity, load_model, train
+from understudy.students import Model, Trained, identity, load_model, prepare, train
 from understudy.students.settings import LanguageSettings
-from understudy.study import Study
+from understudy.study import Arm, Study
 from understudy.teachers import Ledger
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import write_atomically
 
+SECONDS_BETWEEN_WORDS = 0.3
+
 
 @dataclass(frozen=True)
 class Pupil:
-    """One student to be: where it goes, what it is called to a person, and what its training depends on."""
+    """The students of one seed to be: where they go, what they are called to a person, and what they depend on."""
 
     folder: Path
     name: str
@@ -39,13 +43,14 @@ class Pupil:
 
 @dataclass(frozen=True)
 class Graduate:
-    """An arm after training: one student a seed, with its answers to the test."""
+    """An arm after training: its students of each seed, with their answers to the test."""
 
     name: str
     entry: str
     lessons: Lessons
-    trained: Mapping[int, Trained]
-    answers: Mapping[int, Sequence[Target]]
+    trained: Mapping[int, Mapping[str, Trained]]
+    """Seed -> part of the arm's plan -> what its training took."""
+    answers: Mapping[int, Sequence[Prediction]]
     truncated: int
     """The test inputs of which a student has not read all, as they are longer than it reads; the most of any seed."""
     continues: str = ""
@@ -54,10 +59,10 @@ class Graduate:
 
 @dataclass(frozen=True)
 class _Examined:
-    """What is known of one student after the test."""
+    """What is known of the students of one seed after the test."""
 
-    trained: Trained
-    answers: Sequence[Target]
+    trained: Mapping[str, Trained]
+    answers: Sequence[Prediction]
     truncated: int
 
 
@@ -97,7 +102,7 @@ def train_all(
                     base = identity(str(stage))
                 pupil = Pupil(folder / f"seed-{seed}", f"{name}: seed {seed}", settings, one, seed)
                 results[seed] = _train(pupil, base, test, watch)
-            tokens = tokens or results[study.seeds[0]].trained.tokens
+            tokens = tokens or max(one.tokens for one in results[study.seeds[0]].trained.values())
             trained = {seed: examined.trained for seed, examined in results.items()}
             answers = {seed: examined.answers for seed, examined in results.items()}
             truncated = max(examined.truncated for examined in results.values())
@@ -106,12 +111,14 @@ def train_all(
 
 def _check_rows(lessons: Lessons) -> None:
     """Say whose rows are all dropped, and why, before any student is trained."""
+    arm = lessons.arm
+    where = f"see {str(lessons.rows.folder / 'dropped.parquet')!r}"
     if not len(lessons.rows):
         dropped = [f"{step.taken.name}: {n:,} {why}" for step in lessons.steps for why, n in step.taken.dropped.items()]
-        raise DataError(
-            f"arm {lessons.arm.name!r}: no row is left to learn from (dropped at {', '.join(dropped)}); see "
-            f"{str(lessons.rows.folder / 'dropped.parquet')!r}"
-        )
+        raise DataError(f"arm {arm.name!r}: no row is left to learn from (dropped at {', '.join(dropped)}); {where}")
+    for part, belongs in arm.plan.parts.items():
+        if not any(map(belongs, lessons.rows)):
+            raise DataError(f"arm {arm.name!r}: none of its {len(lessons.rows):,} rows is for the student {part!r}")
 
 
 def _name(study: Study, arm: str, entry: str) -> str:
@@ -119,8 +126,13 @@ def _name(study: Study, arm: str, entry: str) -> str:
     return f"{arm}@{entry}" if len(study.equal) > 1 else arm
 
 
+def origin_of(arm: Arm) -> str:
+    """What the arm's students start from, by content. Raises: as ``students.prepare``."""
+    return prepare(arm.plan.settings(arm.student), arm.plan.task)
+
+
 def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Examined:
-    """One student: trained, examined on the test split, and kept. Read back where that was done before."""
+    """The students of one seed: trained, examined on the test split, and kept. Read back where that was done before."""
     lessons, folder, (rows, test_digest) = pupil.lessons, pupil.folder, test
     task = lessons.arm.task
     settings = pupil.settings.model_dump_json(exclude={"base", "checkpoint_every_s"})  # base is there by content
@@ -130,31 +142,46 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
     done = _done(scores) if predictions.exists() else {}
     if done.get("key") == key:
-        trained, outputs, truncated = Trained(**done["student"]), _read_answers(predictions), done["truncated"]
+        trained = {part: Trained(**took) for part, took in done["students"].items()}
+        answers, truncated = read_answers(predictions), done["truncated"]
     else:
         _begin(folder, key)
-        trained = train(
-            pupil.settings, task, lessons.rows, folder / "model", seed=pupil.seed,
-            progress=lambda what, step, total: watch.step(f"{pupil.name}: {what}", step, total),
-            card=_card(pupil), shots=_shots(pupil, rows),
-        )  # fmt: skip
-        model = load_model(folder / "model")
-        answers = list(model.predict(rows))
-        truncated = model.truncated
-        _write_answers(predictions, rows, answers)
-        outputs = [answer.output for answer in answers]
+        trained = {part: _train_part(pupil, part, rows, watch) for part in lessons.arm.plan.parts}
+        models = {part: load_model(folder / part / "model") for part in trained}
+        answers = list(_answered(pupil, models, rows, watch))
+        truncated = max(model.truncated for model in models.values())
+        write_answers(predictions, rows, answers)
     if done.get("key") != key or set(done["metrics"]) != set(task.metric_names):
-        targets = [row.target for row in rows]
-        metrics = {metric: score(metric, task, targets, outputs) for metric in task.metric_names}
-        content = {"key": key, "metrics": metrics, "student": asdict(trained), "truncated": truncated}
+        metrics = {metric: score(metric, task, *scored(metric, rows, answers)) for metric in task.metric_names}
+        students = {part: asdict(took) for part, took in trained.items()}
+        content = {"key": key, "metrics": metrics, "students": students, "truncated": truncated}
         write_atomically(scores, orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    return _Examined(trained, outputs, truncated)
+    return _Examined(trained, answers, truncated)
 
 
-def _card(pupil: Pupil) -> dict[str, str]:
+def _train_part(pupil: Pupil, part: str, test: Rows, watch: Watch) -> Trained:
+    plan, name = pupil.lessons.arm.plan, f"{pupil.name}, {part}" if part else pupil.name
+    return train(
+        plan.settings(pupil.settings), plan.task, filter(plan.parts[part], pupil.lessons.rows),
+        pupil.folder / part / "model", seed=pupil.seed,
+        progress=lambda what, step, total: watch.step(f"{name}: {what}", step, total),
+        card=_card(pupil, name), shots=_shots(pupil, test),
+    )  # fmt: skip
+
+
+def _answered(pupil: Pupil, models: Mapping[str, Model], test: Rows, watch: Watch) -> Iterator[Prediction]:
+    told = time.monotonic()
+    for done, answer in enumerate(pupil.lessons.arm.plan.answer(models, test), start=1):
+        if time.monotonic() - told >= SECONDS_BETWEEN_WORDS or done == len(test):
+            told = time.monotonic()
+            watch.step(f"{pupil.name}: test", done, len(test))
+        yield answer
+
+
+def _card(pupil: Pupil, name: str) -> dict[str, str]:
     arm = pupil.lessons.arm
     base = {"Base": f"the student of arm {arm.continues}"} if arm.continues else {}
-    return {"Arm": pupil.name, "Chain": " > ".join(arm.recipes)} | base
+    return {"Arm": name, "Chain": " > ".join(arm.recipes)} | base
 
 
 def _shots(pupil: Pupil, test: Rows) -> Sequence[Example]:
@@ -170,7 +197,7 @@ def _done(scores: Path) -> dict[str, Any]:
         done = orjson.loads(scores.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):  # broken is as good as absent
         return {}
-    return done if isinstance(done, dict) and done.keys() >= {"key", "student", "metrics", "truncated"} else {}
+    return done if isinstance(done, dict) and done.keys() >= {"key", "students", "metrics", "truncated"} else {}
 
 
 def _begin(folder: Path, key: str) -> None:
@@ -181,29 +208,3 @@ def _begin(folder: Path, key: str) -> None:
         mark.unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_atomically(mark, key.encode())
-
-
-def _write_answers(path: Path, test: Rows, answers: Sequence[Prediction]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def listed(target: Target) -> list[str]:
-        return [] if target is None else [target] if isinstance(target, str) else list(target)
-
-    table = {
-        "id": [row.id for row in test],
-        "target": [listed(row.target) for row in test],
-        "prediction": [listed(answer.output) for answer in answers],
-        "one": [isinstance(answer.output, str) for answer in answers],
-        "score": [max(answer.scores.values(), default=None) for answer in answers],
-    }
-    content = pa.BufferOutputStream()
-    pq.write_table(pa.table(table), content)
-    write_atomically(path, content.getvalue().to_pybytes())
-
-
-def _read_answers(path: Path) -> list[Target]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["prediction", "one"]).to_pylist()
-    return [row["prediction"][0] if row["one"] else tuple(row["prediction"]) for row in table]

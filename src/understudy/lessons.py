@@ -20,6 +20,7 @@ from understudy.recipes import Given, open_recipe
 from understudy.records import Dropped, Row, digest
 from understudy.sources import Source, content_hash, labels_in, load, read_as, selection
 from understudy.splits import SPLITS, Split, StudyTask
+from understudy.students import Model
 from understudy.study import Arm, Link, Study
 from understudy.task import Task
 from understudy.teachers import (
@@ -136,7 +137,7 @@ class Classroom:
         limits, spent = study.budget.model_dump(), self._spending.read()
         self._spending.write(spent)
         self.budget = Budget(**limits, spent=spent, note=self._spending.write)
-        card = {"Study": study.name, "Role": "a teacher that the study trained"}
+        card = {"Study": study.name}
         self._stop = threading.Event()
         self._contents: dict[str, list[str]] = {}  # of what the recipes read beside the rows
         self.tuning = Tuning(
@@ -232,7 +233,13 @@ class Classroom:
             trained.append(account)
             return asked[-1]
 
-        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=self.test.near, tuned=tuned)
+        def scorer(*args: Any, **kwargs: Any) -> Model | None:
+            model, account = self.tuning.student(*args, role="scorer", **kwargs)
+            trained.append(account)
+            return model
+
+        near = self.test.near
+        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=near, tuned=tuned, trained=scorer)
 
         def rows() -> Iterator[Row]:
             made = screen(recipe.make(incoming, given, settings), self.test, name)

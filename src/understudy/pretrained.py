@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,16 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+_LOADING = threading.RLock()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Reading a model: ``quiet``, and in no other thread at the same time, which would leave models broken."""
+    with _LOADING, quiet():
+        yield
 
 
 def _packaged(base: str, packaged: Packaged, what: str) -> Path:

@@ -104,7 +104,12 @@ def digest(*parts: str | bytes, size: int = 16) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model answered to one input: a label, a tuple of labels or a text, and a score in [0, 1] a label."""
+    """What a model answered to one input: a label, a tuple of labels or a text, and a score in [0, 1] a label.
+
+    ``rationale`` is the reasoning that it wrote, answer included; ``notes`` say how it came to it.
+    """
 
     output: Target
     scores: Mapping[str, float] = field(default_factory=dict)
+    rationale: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)

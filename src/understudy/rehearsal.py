@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.graduates import origin_of
 from understudy.lessons import Classroom, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.recipes import open_recipe
 from understudy.records import digest
-from understudy.students import prepare
 from understudy.study import Link, Study
 from understudy.study_file import load_study
 from understudy.teachers import Ledger, Message, tell_price, usual_prompt_tokens
@@ -73,7 +73,7 @@ def rehearse(
         ledger = stack.enter_context(Ledger.open())
         arms = plans_of(checked, limit)
         for arm in arms:
-            prepare(arm.student, arm.task)
+            origin_of(arm)
         classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), rehearse=prompts)
         lessons = stack.enter_context(classroom).lessons(arms)
         steps: dict[str, Rehearsed] = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from understudy.diversities import diversities
 from understudy.equal import SENTENCES
-from understudy.graduates import Graduate, train_all
+from understudy.graduates import Graduate, origin_of, train_all
 from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
@@ -23,6 +23,7 @@ from understudy.study_file import load_study
 from understudy.teachers import PASSING, Ledger, TeacherSettings, Usage
 from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import disk_errors
+from understudy.writings import inference_of, segments_of
 
 
 def run(
@@ -65,7 +66,7 @@ def run(
         classroom = Classroom(workspace, checked, test, ledger, watch, offline=offline, spent_file=spent_file)
         stack.enter_context(classroom)
         classroom.prepare(arms)
-        bases = {arm.name: prepare(arm.student, arm.task) for arm in arms}
+        bases = {arm.name: origin_of(arm) for arm in arms}
         for change in workspace.keep_study(written):
             watch.note(f"changed since the last run: {change}")
         lessons = classroom.lessons(arms)
@@ -113,8 +114,7 @@ def _results(
     return RunResults(
         study=study.name,
         task=study.task,
-        test_targets=[row.target for row in test],
-        test_choices=[row.choices for row in test] if study.task.kind == "choice" else (),
+        test=[*test],
         arms=[_arm_result(study, one, ledger, diverse[one.lessons.rows.key]) for one in graduates],
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),
@@ -162,10 +162,18 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger, diverse: Mappi
         unlabelled=lessons.unlabelled.taken if lessons.unlabelled else None,
         teacher=_trimmed_use(lessons, ledger) if lessons.is_trimmed else _teacher_use(lessons),
         students={
-            seed: StudentUse(steps=one.steps, tokens=one.tokens, seconds=one.seconds, parameters=one.parameters)
-            for seed, one in graduate.trained.items()
+            seed: StudentUse(
+                students=len(parts),
+                steps=sum(one.steps for one in parts.values()),
+                tokens=sum(one.tokens for one in parts.values()),
+                seconds=sum(one.seconds for one in parts.values()),
+                parameters=sum(one.parameters for one in parts.values()),
+            )
+            for seed, parts in graduate.trained.items()
         },
         predictions=graduate.answers,
+        segments=segments_of(lessons),
+        inference=inference_of(graduate.answers),
         gold_rows=len(lessons.rows if lessons.arm.recipes == ("gold",) else lessons.steps[0]),
         training_rows=len(lessons.rows),
         diversity=diverse,
@@ -218,7 +226,8 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
     for one in graduates:
         yield from _own_teachers(one)
         if one.truncated:
-            yield f"{one.name}: {one.truncated:,} test inputs are longer than the student reads (student.max_length)."
+            what = "test inputs are" if inference_of(one.answers) is None else "times a text to go on with was"
+            yield f"{one.name}: {one.truncated:,} {what} longer than the student reads (student.max_length)."
         for step in one.lessons.steps:
             if passing := {r: n for r, n in step.taken.dropped.items() if r in PASSING}:
                 reasons = ", ".join(f"{count:,} {reason}" for reason, count in passing.items())
@@ -241,7 +250,7 @@ def _own_teachers(graduate: Graduate) -> Iterator[str]:
     for told in (told for step in graduate.lessons.steps for told in step.manifest.get("tuned", ())):
         details, student = told["details"], arm.student.model_dump(mode="json")
         said = [
-            f"{graduate.name}: its teacher is a {_start(told)}, trained here on {told['rows']:,} gold rows in "
+            f"{graduate.name}: its {told['role']} is a {_start(told)}, trained here on {told['rows']:,} rows in "
             f"{told['steps']:,} steps, {told['seconds']:,.0f} s"
         ]
         if details.get("kept") == "head":
@@ -249,7 +258,7 @@ def _own_teachers(graduate: Graduate) -> Iterator[str]:
         if details.get("truncated"):
             said.append(f"{details['truncated']:,} of its texts were cut, as they are longer than model.max_length")
         is_alike = (told["kind"], told["layers"]) == (student["kind"], student.get("layers"))
-        if is_alike and told["origin"] == prepare(arm.student, arm.task):
+        if is_alike and told["role"] != "scorer" and told["origin"] == prepare(arm.student, arm.task):
             said.append("its student starts from the same: self-training")
         yield "; ".join(said) + "."
 

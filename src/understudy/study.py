@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from understudy.errors import SettingsError
-from understudy.evaluation import check_metrics
+from understudy.evaluation import RATIONALE, check_metrics
+from understudy.plans import Plan, by_itself
 from understudy.recipes import open_recipe, recipe_settings
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.sources import read_as
@@ -105,6 +106,13 @@ class Arm:
         """The names of its recipes, in order."""
         return tuple(link.recipe for link in self.chain)
 
+    @property
+    def plan(self) -> Plan:
+        """What its students learn from its rows, and how they answer."""
+        last = self.chain[-1]
+        own = open_recipe(last.recipe).plan
+        return own(last.settings, self.task) if own else by_itself(self.task)
+
 
 def check_study(study: Study) -> None:
     """What one model alone cannot see.
@@ -119,12 +127,21 @@ def check_study(study: Study) -> None:
         if not arm.task.metric_names:
             raise SettingsError(f"task.kind: there is no metric for kind: {arm.task.kind} yet")
         check_metrics(arm.task.metric_names, arm.task.kind)
+        _check_reasoning(arm.task)
         for entry in sorted({"usd", "teacher_tokens"} & set(study.equal)):
             if _cost_is_unknown(arm, entry):
                 raise SettingsError(
                     f"equal: {entry}: what the teacher of arm {arm.name!r} costs is not known (recorded replies have "
                     f"no cost); set teacher.price, or take {entry} out of the list"
                 )
+
+
+def _check_reasoning(task: StudyTask) -> None:
+    """Refuse to score reasoning that the test rows have none of to compare with."""
+    for metric in task.metric_names:
+        has_it = all(read_as(source, task, "test").fields.rationale for source in task.sources("test"))
+        if metric.startswith(RATIONALE) and not has_it:
+            raise SettingsError(f"task.metrics: {metric} needs the test rows' reasoning: name task.fields.rationale")
 
 
 def _check_stage(arm: Arm, before: Sequence[Arm], has_own_base: bool) -> None:
@@ -144,6 +161,8 @@ def _check_stage(arm: Arm, before: Sequence[Arm], has_own_base: bool) -> None:
         )
     if kinds[0] != kinds[1]:
         raise SettingsError(f"{where}: the student of arm {arm.continues!r} is a {kinds[1]}, this one a {kinds[0]}")
+    if set(arm.plan.parts) != set(known[arm.continues].plan.parts):
+        raise SettingsError(f"{where}: this arm and {arm.continues!r} do not train the same students; take it out")
     bases = [one.student.model_dump()["base"] for one in (arm, known[arm.continues])]
     if has_own_base and bases[0] != bases[1]:
         raise SettingsError(
@@ -181,15 +200,12 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
     student = {**study.student, **overrides.student}
     if "kind" not in student:
         raise SettingsError("student.kind: this key is required, e.g. kind: classifier")
-    resolved = Arm(
-        name=name,
-        chain=tuple(_link(link, teacher, f"{where}.chain") for link in overrides.chain),
-        task=task,
-        continues=overrides.continues,
-        student=validate(
-            settings_model(student["kind"]), student, f"{where}.student" if overrides.student else "student"
-        ),
+    learner = validate(
+        settings_model(student["kind"]), student, f"{where}.student" if overrides.student else "student"
     )
+    links = [_link(link, teacher, f"{where}.chain") for link in overrides.chain]
+    fitted = [replace(link, settings=open_recipe(link.recipe).fitted(link.settings, learner)) for link in links]
+    resolved = Arm(name=name, chain=tuple(fitted), task=task, continues=overrides.continues, student=learner)
     _check_chain(resolved, where)
     return resolved
 
@@ -233,6 +249,8 @@ def _check_chain(arm: Arm, where: str) -> None:
         have.add("unlabelled")
     for link in arm.chain:
         name, recipe = link.recipe, open_recipe(link.recipe)
+        if recipe.plan and link is not arm.chain[-1]:
+            raise SettingsError(f"{where}.chain: recipe {name!r} says how students learn and answer; put it last")
         for need in sorted(recipe.needs(link.settings) - have):
             raise SettingsError(f"{where}.chain: recipe {name!r} needs {need!r}; {_ways_out(need, arm.task)}")
         if recipe.asks and link.teacher is None:

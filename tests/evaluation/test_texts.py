@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from understudy.errors import MissingPackage
 from understudy.evaluation import check_metrics, evaluate, metrics, score
 from understudy.evaluation.statistics import Difference, interval, paired
-from understudy.evaluation.texts import squad_normal
+from understudy.evaluation.texts import sentence_bleu, squad_normal
 from understudy.records import Example, Prediction
 from understudy.task import METRICS, Task
 
@@ -54,6 +54,14 @@ def test_rouge_l_is_the_mean_of_rouge_score_with_the_best_reference(pairs: list[
     theirs = [scorer.score_multi(gold, predicted)["rougeL"].fmeasure for gold, predicted in pairs]
     ours = score("rouge_l", WRITE, [g for g, _ in pairs], [p for _, p in pairs])
     assert ours == pytest.approx(np.mean(theirs), abs=1e-8)
+
+
+@given(text, text)
+@settings(deadline=None)
+def test_the_bleu_of_one_text_is_that_of_sacrebleu_too(reference: str, predicted: str):
+    theirs = sacrebleu.sentence_bleu(predicted, [reference], use_effective_order=True).score / 100
+    assert sentence_bleu(reference, predicted) == pytest.approx(theirs, abs=1e-12)
+    assert sentence_bleu(reference, predicted) <= 1
 
 
 def test_bleu_and_chrf_of_real_sentences_with_duplicates_and_empty_predictions():

@@ -102,7 +102,7 @@ def test_the_teacher_of_the_docs_answers(monkeypatch: pytest.MonkeyPatch):
 
 def test_every_recipe_has_its_page_and_every_setting_stands_on_it():
     for recipe in describe():
-        page = (ROOT / "docs" / "recipes" / f"{recipe['name']}.md").read_text(encoding="utf-8")
+        page = (ROOT / "docs" / "recipes" / f"{recipe['name']}.md").read_text(encoding="utf-8").lower()
         for setting in recipe["settings"]:
             assert f"| `{setting['name']}` | {str(setting['default']).lower()} |" in page
 

@@ -230,5 +230,5 @@ def test_a_gold_row_near_a_test_row_is_no_shot():
 
 
 def test_an_unknown_recipe_lists_the_known():
-    with pytest.raises(understudy.UnderstudyError, match="Did you mean 'answers'. Known: answers, direct, gold"):
+    with pytest.raises(understudy.UnderstudyError, match="Did you mean 'answers'. Known: answers, as_es, direct, gold"):
         open_recipe("answer")

@@ -7,19 +7,25 @@ from dataclasses import replace
 import pytest
 
 from understudy.errors import DataError, RowsLost
+from understudy.records import Example, Prediction
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build
 from understudy.report.markdown import to_markdown
 from understudy.task import Task
 from understudy.workspace import Taken
 
 GOLD = ["card", "loan", "card", "branch"] * 10
+TEST = [Example(id=f"t/{number}", input="Where to?", target=target) for number, target in enumerate(GOLD)]
 TASK = Task(instruction="Where does this\nmessage go?", kind="classification", labels={x: x for x in set(GOLD)})
 NOTHING_KNOWN = TeacherUse(requests=300, from_ledger=300, prompt_tokens=None, completion_tokens=None, usd=None)
 
 
-def predicted(wrong: int) -> dict[int, list[str]]:
+def predicted(wrong: int) -> dict[int, list[Prediction]]:
     """Two seeds that answer "loan" to the first ``wrong`` rows, one row more in the second seed."""
-    return {seed: ["loan"] * (wrong + seed) + GOLD[wrong + seed :] for seed in (0, 1)}
+    return {seed: said(["loan"] * (wrong + seed) + GOLD[wrong + seed :]) for seed in (0, 1)}
+
+
+def said(answers: list[str]) -> list[Prediction]:
+    return [Prediction(answer) for answer in answers]
 
 
 def arm(name: str, *chain: str, wrong: int = 4, gold_rows: int = 60, **changes: object) -> ArmResult:
@@ -48,7 +54,7 @@ ANSWERS = arm(
 
 
 def study(*arms: ArmResult, **changes: object) -> RunResults:
-    plain = RunResults(study="routing", task=TASK, test_targets=GOLD, arms=arms, versions={"torch": "2", "a": "1"})
+    plain = RunResults(study="routing", task=TASK, test=TEST, arms=arms, versions={"torch": "2", "a": "1"})
     return replace(plain, **changes)  # pyright: ignore[reportArgumentType]
 
 
@@ -165,7 +171,7 @@ def test_label_saving_compares_arms_of_one_entry_of_equal_only():
 
 
 def test_what_a_reader_should_know_stands_in_the_notes():
-    guess = arm("guess", "gold", predictions={0: ["loan"] * 40})
+    guess = arm("guess", "gold", predictions={0: said(["loan"] * 40)})
     one = [replace(a, predictions={0: a.predictions[0]}) for a in (replace(ANSWERS, notes=["labels were recorded."]),)]
     report = build(
         study(guess, *one, notes=["The data were written for this demo.", "The data were written for this demo."])
@@ -186,8 +192,8 @@ def test_what_a_reader_should_know_stands_in_the_notes():
 def test_a_choice_is_measured_against_a_guess_among_the_options_of_each_row():
     fields = {"input": "q", "target": "a", "choices": "c"}
     task = Task.model_validate({"instruction": "Which?", "kind": "choice", "fields": fields})
-    options = [("loan", "card", "branch", "transfer")] * 40
-    report = build(study(arm("guess", "gold", wrong=36), arm("learnt", "gold"), task=task, test_choices=options))
+    test = [row.replace(choices=("loan", "card", "branch", "transfer")) for row in TEST]
+    report = build(study(arm("guess", "gold", wrong=36), arm("learnt", "gold"), task=task, test=test))
     assert report["arms"]["guess"]["metrics"]["accuracy"]["chance"] == 0.25
     assert [report["arms"][name]["metrics"]["accuracy"]["at_chance"] for name in ("guess", "learnt")] == [True, False]
     assert report["notes"] == [
@@ -205,7 +211,7 @@ def test_scores_of_texts_stand_in_the_report_without_a_chance_level():
 
 
 def test_arms_without_the_same_seeds_are_refused():
-    short = arm("answers", "answers", predictions={0: GOLD})
+    short = arm("answers", "answers", predictions={0: said(GOLD)})
     with pytest.raises(DataError, match=r"arm 'answers' was predicted with seeds \[0\], arm 'gold' with \[0, 1\]"):
         build(study(arm("gold", "gold"), short))
     with pytest.raises(DataError, match="no arm"):

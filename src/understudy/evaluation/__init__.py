@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from understudy.evaluation.metrics import check_metrics, metric_names, score
+from understudy.evaluation.metrics import RATIONALE, check_metrics, metric_names, score
 from understudy.records import Example, Prediction
 from understudy.task import Task
 
-__all__ = ["check_metrics", "evaluate", "metric_names", "score"]
+__all__ = ["RATIONALE", "check_metrics", "evaluate", "metric_names", "score"]
 
 
 def evaluate(

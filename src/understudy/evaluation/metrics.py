@@ -28,6 +28,9 @@ the statistics of the rows that it draws and scores the sums, which is exactly t
   for in all references, and the closest one's length counts. A split without any four words in a row scores 0.
 - ``chrf``: chrF2, that of ``corpus_chrf``: n-grams of up to 6 characters without spaces, recall weighs double. Where
   references are equally good, the first counts.
+
+``rationale_rouge_l`` and ``rationale_bleu`` are those of the reasoning that a student wrote against the test row's; one
+that wrote none has the empty text.
 """
 
 from __future__ import annotations
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
+
+
+RATIONALE = "rationale_"
+"""What the metrics of the reasoning begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ def _of_corpus(name: str) -> Metric:
     return Metric(texts.references, texts.corpus_counts(name), texts.corpus_score(name), None, "sacrebleu")
 
 
-METRICS: Mapping[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "accuracy": _over_labels(labels.exact, _mean),
     "macro_f1": _over_labels(labels.decisions, labels.macro_f1),
     "micro_f1": _over_labels(labels.decisions, labels.micro_f1),
@@ -100,12 +107,14 @@ METRICS: Mapping[str, Metric] = {
     "bleu": _of_corpus("BLEU"),
     "chrf": _of_corpus("CHRF"),
 }
+METRICS |= {f"{RATIONALE}{name}": METRICS[name] for name in ("rouge_l", "bleu")}
+_OF_REASONING = (f"{RATIONALE}rouge_l", f"{RATIONALE}bleu")
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1", "micro_f1"),
+    "classification": ("accuracy", "macro_f1", "micro_f1", *_OF_REASONING),
     "multilabel": ("accuracy", "macro_f1", "micro_f1"),
-    "choice": ("accuracy",),
-    "extraction": ("exact_match", "token_f1"),
-    "numeric": ("numeric_accuracy", "exact_text"),
+    "choice": ("accuracy", *_OF_REASONING),
+    "extraction": ("exact_match", "token_f1", *_OF_REASONING),
+    "numeric": ("numeric_accuracy", "exact_text", *_OF_REASONING),
     "generation": ("rouge_l", "bleu", "chrf", "exact_match", "token_f1"),
 }
 

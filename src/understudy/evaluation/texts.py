@@ -93,6 +93,21 @@ def _sacrebleu(name: str) -> Any:
     return getattr(metrics, name)()
 
 
+def sentence_bleu(reference: str, text: str) -> float:
+    """sacrebleu's BLEU of one text, out of 1: of the n-grams up to the longest that the text is long enough for.
+
+    Without that effective order a text of under four words would score next to nothing, whatever it says.
+    """
+    return min(_sentence_bleu().sentence_score(text, [reference]).score / 100, 1)
+
+
+@lru_cache(maxsize=1)
+def _sentence_bleu() -> Any:
+    from sacrebleu.metrics import BLEU  # pyright: ignore[reportPrivateImportUsage]
+
+    return BLEU(effective_order=True)
+
+
 # sacrebleu's own bootstrap stands on the same two methods: a segment's statistics, and the score of their sums.
 
 

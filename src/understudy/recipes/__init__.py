@@ -9,13 +9,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from understudy.errors import DataError, SettingsError
+from understudy.plans import Plan
 from understudy.prompts import Prompt
-from understudy.prompts.replies import read_label, read_labels
 from understudy.records import Example, Row
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.task import Task
 
 if TYPE_CHECKING:
+    from understudy.students import Model
     from understudy.teachers import Teacher
 
 RECIPES = {
@@ -25,6 +26,7 @@ RECIPES = {
     "teacherlm": "understudy.recipes.teacherlm",
     "rebase": "understudy.recipes.rebase",
     "tuned_teacher": "understudy.recipes.tuned_teacher",
+    "as_es": "understudy.recipes.as_es",
 }
 
 
@@ -54,8 +56,21 @@ class Tune(Protocol):
         ...
 
 
-def _nothing_to_tune(*_: Any, **__: Any) -> Teacher:
-    raise SettingsError("this recipe trains a teacher of its own, which only a study does: use run")
+class Train(Protocol):
+    """Trains a student on rows: once for all that ask for the same."""
+
+    def __call__(
+        self, settings: Settings, task: Task, rows: Sequence[Example], *, seed: int, card: Mapping[str, str]
+    ) -> Model | None:
+        """The trained student; nothing in a study that only estimates.
+
+        Args and Raises: as ``Tune``.
+        """
+        ...
+
+
+def _only_in_a_study(*_: Any, **__: Any) -> Any:
+    raise SettingsError("this recipe trains a model of its own, which only a study does: use run")
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,10 @@ class Given:
     seed: int = 0
     leaks: Callable[[str], bool] = lambda text: False
     """Whether a text equals a test row's input, or nearly: such texts from elsewhere must not reach a prompt."""
-    tuned: Tune = _nothing_to_tune
+    tuned: Tune = _only_in_a_study
     """For a recipe that trains a teacher of its own."""
+    trained: Train = _only_in_a_study
+    """For a recipe that reads its rows with a student of its own."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,11 @@ class Recipe:
     """Which of its settings are places: in a study file relative to the file."""
     students: tuple[str, ...] = ()
     """Which of its settings are those of a student that it trains."""
+    fitted: Callable[[Any, Settings], Any] = lambda settings, student: settings
+    """The settings, with what they leave to the arm's student filled in."""
+    plan: Callable[[Any, Task], Plan] | None = None
+    """From settings and task to what its rows are for, where that is not one student that answers by itself: such a
+    recipe is the last of a chain."""
 
 
 def open_recipe(name: str, where: str = "recipe") -> Recipe:
@@ -136,13 +158,6 @@ def _installed() -> dict[str, EntryPoint]:
 def recipe_settings(name: str, values: Any, where: str) -> Settings:
     """The recipe's settings built from plain values."""
     return validate(open_recipe(name, where).settings, values, f"{where}.{name}")
-
-
-def answer_in(text: str, task: Task) -> str | tuple[str, ...]:
-    """The task's answer that a teacher's text is. Raises ParseError where it is no label of the task."""
-    if task.kind == "multilabel":
-        return read_labels(text, task.label_names)
-    return read_label(text, task.label_names) if task.label_names else text.strip()
 
 
 def prepared(model: Settings, task: Task, where: str) -> str:

@@ -15,9 +15,10 @@ from understudy.errors import ParseError
 from understudy.prompts import load_prompt
 from understudy.prompts.conclusions import option_in
 from understudy.prompts.replies import split_answer
-from understudy.recipes import Given, Recipe, answer_in
+from understudy.recipes import Given, Recipe
 from understudy.records import Example, Row, Target
 from understudy.settings import Settings
+from understudy.students.reasoning import answer_in
 from understudy.task import Task
 from understudy.teachers import ask
 

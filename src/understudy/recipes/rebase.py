@@ -34,9 +34,10 @@ from understudy.prompts import load_prompt
 from understudy.prompts.conclusions import option_in
 from understudy.prompts.loose_json import short
 from understudy.prompts.rows import shortened, written
-from understudy.recipes import Given, Recipe, answer_in
+from understudy.recipes import Given, Recipe
 from understudy.records import Dropped, Example, Origin, Row, Target
 from understudy.settings import Settings
+from understudy.students.reasoning import answer_in
 from understudy.task import Task
 from understudy.teachers import ask
 from understudy.teachers.ask import Renderer

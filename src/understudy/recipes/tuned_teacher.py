@@ -25,9 +25,10 @@ from understudy.curate import checks_of_kind, elected, is_no_copy, noted, quotas
 from understudy.errors import ParseError, SettingsError
 from understudy.evaluation.numbers import last_number
 from understudy.prompts.fields import MARKS, Form, read_pair
-from understudy.recipes import Given, Recipe, answer_in, prepared
+from understudy.recipes import Given, Recipe, prepared
 from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
+from understudy.students.reasoning import answer_in
 from understudy.students.settings import CausalSettings, TunableSettings
 from understudy.task import Task
 from understudy.teachers import Message, Renderer, Reply, Teacher, ask
@@ -89,16 +90,15 @@ def tuned_teacher(examples: Iterable[Example], given: Given, settings: TunedTeac
         is_gold = row.id.partition("+")[0] in names
         yield row.replace(fields={**row.fields, "made_by": "gold"}) if is_gold else row
     gold = solved(given.train, task, given.leaks, STEP)
-    teacher = tuned(gold, given, settings)
-    checks, is_new = checks_of_kind(task, given.leaks, last_number), partial(is_no_copy, gold, there, written=written)
+    teacher, checks = tuned(gold, given, settings), checks_of_kind(task, given.leaks, last_number)
+    is_new = partial(is_no_copy, gold, there, reason="copy_of_gold", written=written)
     if settings.use != "generate":
         rows = annotated(given.unlabelled, teacher, task, settings)
-        yield from validated(rows, [*checks, is_new(reason="copy_of_gold")], STEP)
+        yield from validated(rows, [*checks, is_new()], STEP)
     if settings.use != "annotate":
         rows = validated(generated(gold, teacher, task, settings), checks, STEP)
         rows = agreed(rows, teacher, task, settings) if settings.second_pass else rows
-        by = "answers" if task.kind == "generation" else "input"
-        yield from validated(rows, [is_new(reason="copy_of_gold", by=by)], STEP)
+        yield from validated(rows, [is_new(by="answers" if task.kind == "generation" else "input")], STEP)
 
 
 def tuned(gold: Sequence[Example], given: Given, settings: TunedTeacher) -> Teacher:
@@ -166,8 +166,8 @@ def agreed(rows: Iterator[Row], teacher: Teacher, task: Task, settings: TunedTea
 
 def annotating(task: Task, settings: TunedTeacher) -> Renderer:
     """What is asked about an input: a classifier reads it as it is."""
-    form = settings.form(task) if settings.model.kind == "causal" else None
-    return lambda row: [{"role": "user", "content": form.to_annotate(row.input) if form else row.input}]
+    text = settings.form(task).to_annotate if settings.model.kind == "causal" else str
+    return lambda row: [{"role": "user", "content": text(row.input)}]
 
 
 def told(row: Example, made_by: str, reply: Reply, settings: TunedTeacher) -> dict[str, object]:

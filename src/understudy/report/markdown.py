@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.report.segments import segments_section
 from understudy.report.tables import (
     TextTable,
     comparison_table,
     diversity_table,
+    inference_table,
     metric_title,
     rows_table,
     score_table,
@@ -31,6 +33,8 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         "in + made = kept + joined + dropped.",
         drawn(rows_table(report)),
         *_diversity(report),
+        *_inference(report),
+        segments_section(report),
     ]
     if report["notes"]:
         parts += ["## Notes", "\n".join(f"- {one_line(note)}" for note in report["notes"])]
@@ -87,6 +91,18 @@ def _diversity(report: Mapping[str, Any]) -> list[str]:
     if any(row[-1].startswith("(none)") or ", (none)" in row[-1] for row in table.rows):
         text += " *(none)*: rows that a teacher wrote, from no dataset."
     return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", drawn(table)]
+
+
+def _inference(report: Mapping[str, Any]) -> list[str]:
+    table = inference_table(report)
+    if not table.rows:
+        return []
+    text = (
+        "Of students that write in turns, over test rows and seeds. *Rounds*: mean. The others are shares of the rows, "
+        "by why their writing ended. *Cap*: no round was left. *Marker*: the answer was there. *Stalled*: nothing was "
+        "written in a whole round."
+    )
+    return ["## How the students wrote", text, drawn(table)]
 
 
 def _again(report: Mapping[str, Any]) -> list[str]:

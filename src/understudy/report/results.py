@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.records import Target
+from understudy.records import Example, Prediction
 from understudy.task import Task
 from understudy.workspace import Taken
 
@@ -30,8 +30,9 @@ class TeacherUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentUse:
-    """What the training of one seed's student took."""
+    """What the training of one seed's students took, all of them together; most arms have one."""
 
+    students: int = 1
     steps: int
     tokens: int
     seconds: float
@@ -53,6 +54,8 @@ class ArmResult:
         overrides: what the arm sets for itself: ``"task"``, ``"teacher"``, ``"student"``.
         continues: the arm whose students this one's started as, if any.
         equal: the entry of the study's ``equal`` that this arm was trained under, where there are several.
+        segments: of students that learn segments: what ``report.segments.summarise`` returns.
+        inference: of students that write in turns: how they did, as ``build`` says.
         notes: for the reader; the report puts the arm's name before each.
     """
 
@@ -62,13 +65,15 @@ class ArmResult:
     unlabelled: Taken | None = None
     teacher: TeacherUse = TeacherUse()
     students: Mapping[int, StudentUse]
-    predictions: Mapping[int, Sequence[Target]]
+    predictions: Mapping[int, Sequence[Prediction]]
     gold_rows: int
     training_rows: int
     diversity: Mapping[str, Any] | None = None
     overrides: Sequence[str] = ()
     continues: str = ""
     equal: str = ""
+    segments: Mapping[str, Any] | None = None
+    inference: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 
 
@@ -78,8 +83,7 @@ class RunResults:
 
     Attributes:
         study: the study's name.
-        test_targets: the gold answers of the test rows, in the order of the predictions.
-        test_choices: the options of each test row, for kind: choice.
+        test: the test rows, in the order of the predictions.
         arms: in the study's order; the first is the one that the others are measured against.
         versions: package or model -> version.
         fair: what was equal for all arms, in a sentence.
@@ -90,8 +94,7 @@ class RunResults:
 
     study: str
     task: Task
-    test_targets: Sequence[Target]
-    test_choices: Sequence[Sequence[str]] = ()
+    test: Sequence[Example]
     arms: Sequence[ArmResult]
     versions: Mapping[str, str] = field(default_factory=dict)
     fair: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from understudy.answer_files import scored
 from understudy.errors import DataError, RowsLost
 from understudy.report.results import ArmResult, RunResults, StudentUse
 from understudy.workspace import Taken
@@ -22,8 +23,12 @@ def build(results: RunResults) -> dict[str, Any]:
     of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the rest added up. ``diversity`` is that of the
     inputs of an arm's training rows: ``{unique, distinct_1, distinct_2, nearest, datasets: {name: share}}``, as
     ``curate.diversity`` says; ``nearest`` is null where the encoder is not installed. ``student`` is a mean over
-    the seeds. ``label_saving`` goes by the first metric; it is there for arms that are not gold-only themselves and
-    train the study's student, where gold-only arms of two sizes trained under the same entry of ``equal``.
+    the seeds. Arms of students that write in turns have ``segments``, what they learnt: ``{beta, score, questions,
+    pieces, share_as, sample: [{question, pieces: [{text, score, ratio, tag}]}], histogram: {edges, counts: {es: [n],
+    as: [n]}}}``, and ``inference``, how they wrote the answers to the test rows: ``{rounds: mean, stopped: {marker: n,
+    cap: n, stalled: n}, share_capped}``, over the seeds. ``label_saving`` goes by the first metric; it is there for
+    arms that are not gold-only themselves and train the study's student, where gold-only arms of two sizes trained
+    under the same entry of ``equal``.
 
     Raises:
         DataError: there are no arms, or they were not all predicted with the same seeds and rows.
@@ -37,7 +42,7 @@ def build(results: RunResults) -> dict[str, Any]:
             "kind": results.task.kind,
             "metrics": list(results.task.metric_names),
             "seeds": seeds,
-            "test_rows": len(results.test_targets),
+            "test_rows": len(results.test),
             "fair": results.fair,
             "command": results.command,
             "teachers": list(results.teachers),
@@ -81,6 +86,8 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
         "steps": [{"name": step.name, **_rows_of_step(step)} for step in arm.steps],
         **({"unlabelled": _rows_of_step(arm.unlabelled)} if arm.unlabelled else {}),
         **({"diversity": dict(arm.diversity)} if arm.diversity else {}),
+        **({"segments": dict(arm.segments)} if arm.segments else {}),
+        **({"inference": dict(arm.inference)} if arm.inference else {}),
         "teacher": {
             "requests": teacher.requests,
             "from_ledger": teacher.from_ledger,
@@ -96,8 +103,10 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
 def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
     from understudy.evaluation.statistics import chance, interval
 
-    found = interval(name, results.test_targets, [arm.predictions[seed] for seed in seeds])
-    by_chance = chance(name, results.test_targets, results.test_choices)
+    gold, answers = _scored(name, results, arm, seeds)
+    found = interval(name, gold, answers)
+    choices = [row.choices for row in results.test] if results.task.kind == "choice" else ()
+    by_chance = chance(name, gold, choices)
     return {
         "mean": _rounded(found.mean),
         "low": _rounded(found.low),
@@ -106,6 +115,12 @@ def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) ->
         "chance": None if by_chance is None else _rounded(by_chance),
         "at_chance": by_chance is not None and found.low <= by_chance,
     }
+
+
+def _scored(metric: str, results: RunResults, arm: ArmResult, seeds: list[int]) -> tuple[Any, list[Any]]:
+    """What the metric compares: the gold answers, and those of each seed."""
+    found = [scored(metric, results.test, arm.predictions[seed]) for seed in seeds]
+    return found[0][0], [answers for _, answers in found]
 
 
 def _rows_of_step(step: Taken) -> dict[str, Any]:
@@ -150,6 +165,7 @@ def _student(students: Sequence[StudentUse]) -> dict[str, Any]:
         "tokens": round(sum(s.tokens for s in students) / count),
         "seconds": round(sum(s.seconds for s in students) / count, 1),
         "parameters": max((s.parameters for s in students), default=0),
+        **({"students": several} if (several := max((s.students for s in students), default=1)) > 1 else {}),
     }
 
 
@@ -162,8 +178,8 @@ def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
     comparisons = []
     for metric in results.task.metric_names:
         for b, a in pairs:
-            runs_a, runs_b = ([arm.predictions[seed] for seed in seeds] for arm in (a, b))
-            found = paired(metric, results.test_targets, runs_a, runs_b)
+            (gold, runs_a), (_, runs_b) = (_scored(metric, results, arm, seeds) for arm in (a, b))
+            found = paired(metric, gold, runs_a, runs_b)
             comparisons.append(
                 {
                     "metric": metric,
@@ -225,6 +241,11 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
     for arm in results.arms:
         if "student" in arm.overrides:
             notes.append(f"{arm.name}: sets its own student, so a difference to other arms may come from that.")
+        if several := max((use.students for use in arm.students.values()), default=1) - 1:
+            notes.append(
+                f"{arm.name}: {several + 1} students answer together, each trained as long as the one of other arms; "
+                "steps, tokens, seconds and parameters are their sums."
+            )
         if arm.continues:
             notes.append(f"{arm.name}: goes on from {arm.continues}, so it learnt that arm's rows too, before its own.")
     if len(report["study"]["seeds"]) == 1:

@@ -16,6 +16,8 @@ METRIC_TITLES: Mapping[str, str] = {
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "chrf": "chrF",
+    "rationale_rouge_l": "reasoning ROUGE-L",
+    "rationale_bleu": "reasoning BLEU",
 }
 
 
@@ -87,6 +89,19 @@ def diversity_table(report: Mapping[str, Any]) -> TextTable:
     ]
     headings = ("arm", *(figures[key] for key in shown), "rows come from")
     return TextTable(headings, rows, frozenset(range(1, len(shown) + 1)))
+
+
+def inference_table(report: Mapping[str, Any]) -> TextTable:
+    """One line an arm whose students write in turns: how many, and why they stopped."""
+    found = {name: arm["inference"] for name, arm in report["arms"].items() if "inference" in arm}
+    others = list(dict.fromkeys(why for arm in found.values() for why in arm["stopped"] if why != "cap"))
+    rows = []
+    for name, arm in found.items():
+        total = max(1, sum(arm["stopped"].values()))
+        shares = (score_text(arm["stopped"].get(why, 0) / total) for why in others)
+        rows.append((name, f"{arm['rounds']:.2f}", score_text(arm["share_capped"]), *shares))
+    headings = ("arm", "rounds", "cap", *others)
+    return TextTable(headings, rows, frozenset(range(1, len(headings))))
 
 
 def verdict(comparison: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from understudy.errors import DataError, MissingPackage
-from understudy.pretrained import check_model_folder, identity, local_folder, quiet
+from understudy.pretrained import check_model_folder, identity, loading, local_folder, quiet
 from understudy.retrieve.bm25 import BM25, open_bm25
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def open_encoder(name: str = "all-MiniLM-L6-v2") -> Encoder:
         if not pickled.with_name("model.safetensors").is_file():
             raise DataError(f"encoder {model_name!r}: {pickled} is a pickle, which is not read; save it as safetensors")
     try:
-        with quiet():
+        with loading():
             model = SentenceTransformer(
                 str(folder),
                 trust_remote_code=False,

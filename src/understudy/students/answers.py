@@ -57,7 +57,7 @@ class LanguageModel(ABC):
         """
 
     @abstractmethod
-    def _read(self, prompts: Sequence[str]) -> list[list[int]]:
+    def read(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt that an answer is to be written to."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class LanguageModel(ABC):
         return self._prompt(one), serial.LEAD, *(f" {name}" for name in names)
 
     def _write(self, rows: Sequence[str | Example]) -> Iterator[Prediction]:
-        prompts = self._read([self._prompt(one) for one in rows])
+        prompts = self.read([self._prompt(one) for one in rows])
         for one, prompt in zip(rows, prompts, strict=True):
             if not prompt:
                 raise DataError(f"{_name(one)}: there are no tokens to go on from; give it an input")

@@ -110,7 +110,7 @@ class CausalModel(LanguageModel):
             rows.append((self._last(self._start + prompt + lead, room), options))
         return rank(self.network, rows, pad_id=self._stop, batch_tokens=BATCH_TOKENS, name_of=name_of)
 
-    def _read(self, prompts: Sequence[str]) -> list[list[int]]:
+    def read(self, prompts: Sequence[str]) -> list[list[int]]:
         limit = longest_of(self.network, self.about.max_length + self.about.max_new_tokens)
         room = min(self.about.max_length, max(limit - self.about.max_new_tokens, limit // 2))
         coded = encode(self.tokenizer, [(prompt,) for prompt in prompts])

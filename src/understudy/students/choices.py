@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from understudy.errors import DataError
@@ -140,7 +141,7 @@ def _after_prompts(network: Any, pad_id: int, batch_tokens: int, rows: list[Row]
     read = network(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=_positions(mask),
+        position_ids=positions_of(mask),
         logits_to_keep=1,
         use_cache=bool(longer),
     )
@@ -156,8 +157,8 @@ def _after_prompts(network: Any, pad_id: int, batch_tokens: int, rows: list[Row]
         logits = network(
             input_ids=given,
             attention_mask=seen,
-            position_ids=_positions(seen)[:, -given.shape[1] :],
-            past_key_values=_cache_of(read.past_key_values, owners[chosen]),
+            position_ids=positions_of(seen)[:, -given.shape[1] :],
+            past_key_values=cache_of(read.past_key_values, owners[chosen]),
         ).logits
         totals[chosen] += (_log_probabilities(logits, wanted) * steps).sum(1)
     return totals
@@ -192,7 +193,8 @@ def _decoded(network: Any, pad_id: int, batch_tokens: int, rows: list[LedRow], o
     return totals
 
 
-def _positions(mask: Tensor) -> Tensor:
+def positions_of(mask: Tensor) -> Tensor:
+    """The position of each token, (rows, places), where padding stands on the left."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
@@ -202,8 +204,12 @@ def _log_probabilities(logits: Tensor, wanted: Tensor) -> Tensor:
     return logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
 
 
-def _cache_of(cache: Any, owners: Tensor) -> Any:
+def cache_of(cache: Any, owners: Tensor) -> Any:
     """A cache of one row an owner; ``cache`` stays as it is."""
+    if isinstance(cache, EncoderDecoderCache):
+        return EncoderDecoderCache(
+            cache_of(cache.self_attention_cache, owners), cache_of(cache.cross_attention_cache, owners)
+        )
     chosen = copy.copy(cache)
     chosen.layers = [copy.copy(layer) for layer in cache.layers]
     chosen.batch_select_indices(owners)

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from understudy.errors import DataError
-from understudy.pretrained import identity, local_folder, quiet
+from understudy.pretrained import identity, loading, local_folder, quiet
 from understudy.records import digest
 from understudy.students.settings import AnyLanguageSettings, Scratch
 
@@ -63,7 +63,7 @@ def read(source: str | Path, what: str, kind: str = "causal", **where: Any) -> t
         DataError: they cannot be loaded, or are of another kind.
     """
     try:
-        with quiet():
+        with loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
             found = _kind_of(config)
             if found != kind:  # BART opens as a causal model too, without its encoder

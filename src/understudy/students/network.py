@@ -22,7 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from understudy.errors import DataError
-from understudy.pretrained import local_folder, pooling_of, quiet
+from understudy.pretrained import loading, local_folder, pooling_of
 
 
 class ClassifierConfig(PretrainedConfig):
@@ -111,7 +111,7 @@ def from_base(
     source = base if folder is None else str(folder)
     where: dict[str, Any] = {"revision": revision} if folder is None and revision else {}
     try:
-        with quiet():
+        with loading():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
             encoder = AutoModel.from_pretrained(

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from understudy.errors import DataError
-from understudy.pretrained import PACKAGED, check_model_folder, quiet
+from understudy.pretrained import PACKAGED, check_model_folder, loading, quiet
 from understudy.records import Example, Prediction
 from understudy.students import Trained
 from understudy.students.batches import by_length, padded
@@ -90,7 +90,7 @@ def load(folder: Path) -> ClassifierModel:
             "name a folder such as runs/<study>/arms/<arm>/seed-0/model"
         )
     try:
-        with quiet():
+        with loading():
             network = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, dtype=torch.float32, local_files_only=True
             )

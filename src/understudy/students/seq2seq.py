@@ -142,14 +142,14 @@ class Seq2SeqModel(LanguageModel):
     """A trained seq2seq student; what it writes ends with the stop token."""
 
     def _scores(self, parts: Sequence[tuple[str, ...]], name_of: Callable[[int], str]) -> Iterator[list[Ranked]]:
-        prompts = self._read([prompt for prompt, *_ in parts])
+        prompts = self.read([prompt for prompt, *_ in parts])
         answers = encode(self.tokenizer, [_begun(rest) for _, *rest in parts])
         rows = [
             (prompt, options, self._opening + lead) for prompt, (lead, *options) in zip(prompts, answers, strict=True)
         ]
         return rank_seq2seq(self.network, rows, pad_id=self._pad, batch_tokens=BATCH_TOKENS, name_of=name_of)
 
-    def _read(self, prompts: Sequence[str]) -> list[list[int]]:
+    def read(self, prompts: Sequence[str]) -> list[list[int]]:
         return [self._framed(prompt) for (prompt,) in encode(self.tokenizer, [(prompt,) for prompt in prompts])]
 
     def _answers(self, prompts: Sequence[list[int]]) -> list[str]:

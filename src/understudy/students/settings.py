@@ -182,3 +182,13 @@ TunableSettings: TypeAlias = Annotated[
     ),
 ]
 """Those of the students that can be a teacher."""
+
+WritingSettings: TypeAlias = Annotated[
+    Annotated[CausalSettings, Tag("<causal>")] | Annotated[Seq2SeqSettings, Tag("<seq2seq>")],
+    Discriminator(
+        lambda value: f"<{value.get('kind') if isinstance(value, dict) else getattr(value, 'kind', '')}>",
+        custom_error_type="kind",
+        custom_error_message="give the settings of a student, with kind: causal or kind: seq2seq",
+    ),
+]
+"""Those of the students that write."""

@@ -17,10 +17,10 @@ from transformers import (
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.utils import logging
 
 from understudy.errors import DataError, TeacherError
 from understudy.generation import Choose, Written, written
+from understudy.pretrained import loading
 from understudy.teachers.request import Refused, Reply, Request
 
 _DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,21 +31,18 @@ class LocalModel:
     """A model and its tokenizer on the best device there is."""
 
     def __init__(self, folder: str, name: str, dtype: str) -> None:
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self.model: Any = kind.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_DTYPES[dtype]
-            )
+            with loading():
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                self.model: Any = kind.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=_DTYPES[dtype]
+                )
+            self.tokenizer: Any = tokenizer
         except Exception as error:  # whatever a broken folder makes transformers raise
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DataError(f"teacher.model: {folder!r} cannot be loaded: {first}") from error
-        finally:
-            if bars:
-                logging.enable_progress_bar()
         self.model = self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.name = name
         self.is_stopped = False
