@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="causal, once: under a minute")
     parser.add_argument("--only", default="", help="kinds of student whose name holds this")
     parser.add_argument("--rows", type=int, default=200, help="questions whose pieces are scored (200)")
-    parser.add_argument("--prompts", type=int, default=128, help="problems that are answered in turns (128)")
+    parser.add_argument("--prompts", type=int, default=400, help="problems that are answered in turns (400)")
     parser.add_argument("--alone", type=int, default=16, help="of them by the rival (16)")
     parser.add_argument("--steps", type=int, default=120, help="of each student's training (120)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds of scoring (3)")

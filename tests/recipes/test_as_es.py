@@ -98,7 +98,7 @@ def test_the_control_deals_out_the_same_tags():
     [
         ("It is 5. So the answer is 5.", " It is 5. So the answer is 5."),
         ("The answer is not easy. It is 5.", " The answer is not easy. It is 5. The answer is 5."),
-        ("It is 1,000 or 5", " It is 1,000 or 5 The answer is 5."),
+        ("It is 1,000 or 5 ", " It is 1,000 or 5. The answer is 5."),
     ],
 )
 def test_the_answer_is_added_where_reasoning_does_not_end_in_it(rationale: str, ends: str):
@@ -241,7 +241,8 @@ def test_a_study_of_all_paths_from_end_to_end(study: dict[str, Any], tmp_path: P
 def test_what_was_learnt_by_heart_is_written_in_turns(study: dict[str, Any], tmp_path: Path, kind: str):
     study["task"]["test"] = str(write_jsonl(tmp_path / "other.jsonl", [problems()[0] | {"question": "Who is it then?"}]))
     study["student"] |= {"kind": kind, "steps": 150}
-    chains = {"plain": {"path": "plain"}, "dual": {"score": "location"}, "uni": {"score": "location", "path": "uni"}}
+    cut = {"score": "rouge_l", "reverse": True, "beta": 1}  # the facts, then the sum and the answer
+    chains = {"plain": {"path": "plain"}, "dual": cut, "uni": {**cut, "path": "uni"}}
     study["arms"] = {arm: [{"as_es": settings}] for arm, settings in chains.items()}
     run(study, folder=tmp_path / "run")
     asked = [
@@ -253,8 +254,8 @@ def test_what_was_learnt_by_heart_is_written_in_turns(study: dict[str, Any], tmp
         for row, answer in zip(asked, answers, strict=True):
             right += answer.rationale == f"{row.rationale} The answer is {row.target}."
         assert right >= 10, arm
-    pieces = answered(tmp_path / "run" / "arms" / "dual", asked, {})[0].notes["pieces"]
-    assert [part for part, _ in pieces] == ["es", "as", "es", "as"]
+    pieces = answered(tmp_path / "run" / "arms" / "dual", asked, cut)[0].notes["pieces"]
+    assert [part for part, _ in pieces] == ["es", "as"]
 
 
 def answered(arm: Path, asked: list[Example], settings: dict[str, Any]) -> list[Any]:
@@ -281,7 +282,7 @@ def test_reasoning_of_an_earlier_recipe_is_cut(study: dict[str, Any], tmp_path: 
         first = [row for row in learnt if row.fields.get("question") == problems()[0]["question"]]
         assert first[0].target == " Tom has 2 eggs."
         assert len([row for row in learnt if row.target == " The answer is 5."]) == 2
-    retrieved = {"rebase": {"store": str(tmp_path), "reasoning": True}}
+    retrieved = {"rebase": {"datastore": str(tmp_path), "reasoning": True}}
     load_study(study | {"arms": {"x": [retrieved, {"as_es": {"score": "location"}}]}})
 
 

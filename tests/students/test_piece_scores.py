@@ -54,8 +54,8 @@ def one_at_a_time(model: Any, prompt: str, pieces: list[str], sees: Sees) -> lis
         if not piece.strip():
             scores.append(NOTHING)
             continue
-        texts = [*([] if is_pair else [prompt]), *earlier, piece.strip()]
-        parts = [separator(a, b) + b for a, b in zip(["", *texts], texts, strict=False)]
+        texts = [prompt, *earlier, piece.strip()]
+        parts = [separator(a, b) + b for a, b in zip(["", *texts], texts, strict=False)][1 if is_pair else 0 :]
         *before, own = encode(tokenizer, [tuple(parts)])[0]
         known = [token for part in before for token in part]
         if is_pair:

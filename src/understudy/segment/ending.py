@@ -40,7 +40,9 @@ class Ending:
         return bool(pieces and self.marker.search(pieces[-1]))
 
     def conclude(self, text: str, answer: str) -> str:
-        """``text`` with the phrase and the answer."""
+        """``text``, ended, with the phrase and the answer."""
+        text = text.rstrip()
+        text += "." if text[-1:].isalnum() else ""
         return joined(text, f"{self.phrase} {answer.strip().removesuffix('.')}.")
 
     def tag(self, text: str) -> str:

@@ -99,7 +99,7 @@ def score_pieces(
         for (prompt, _), ids in zip(window, prompts, strict=True):
             if not ids:
                 raise DataError(f"input {prompt[:40]!r}: there are no tokens to go on from; give it an input")
-        owned = [(owner, text) for owner, row in enumerate(window) for text in _texts(*row, sees, bool(start))]
+        owned = [(owner, text) for owner, row in enumerate(window) for text in _texts(*row, sees)]
         coded = _coded(model.tokenizer, [text for _, text in owned], bool(start))
         stretches = []
         for number, ((owner, _), parts) in enumerate(zip(owned, coded, strict=True)):
@@ -114,13 +114,12 @@ def score_pieces(
             yield [next(scored) if piece.strip() else NOTHING for piece in pieces]
 
 
-def _texts(prompt: str, pieces: Sequence[str], sees: Sees, is_pair: bool) -> Texts:
-    """What is forced, without pieces of white space alone. A decoder writes its own text, which nothing goes before."""
+def _texts(prompt: str, pieces: Sequence[str], sees: Sees) -> Texts:
+    """What is forced, as students learn to write it, without pieces of white space alone."""
     bare = [text for piece in pieces if (text := piece.strip())]
-    before = "" if is_pair else prompt
     if sees == "question":
-        return [(separator(before, text) + text,) for text in bare]
-    return [tuple(separator(a, b) + b for a, b in zip([before, *bare], bare, strict=False))] if bare else []
+        return [(separator(prompt, text) + text,) for text in bare]
+    return [tuple(separator(a, b) + b for a, b in zip([prompt, *bare], bare, strict=False))] if bare else []
 
 
 def _coded(tokenizer: Any, texts: Texts, is_pair: bool) -> list[list[list[int]]]:
