@@ -76,21 +76,20 @@ def segments(problem: dict[str, Any]) -> list[Segment]:
     return made
 
 
-def student(kind: str, tag: str, steps: int, folder: Path) -> Any:
+def student(kind: str, tag: str, told: argparse.Namespace, folder: Path) -> Any:
     """A model that has learnt the segments of one tag."""
-    space = " " if kind == "causal" else ""
     lessons = [
-        Example(id=f"{number}.{place}", input=one.before, target=space + one.text)
+        Example(id=f"{number}.{place}", input=one.before, target=f" {one.text}")
         for number, problem in enumerate(problems("train"))
         for place, one in enumerate(segments(problem))
         if one.tag == tag
     ]
-    scratch = {"hidden_size": 128, "layers": 4, "heads": 4, "vocab_size": TOKENS}
+    scratch = {"hidden_size": told.width, "layers": told.layers, "heads": 4, "vocab_size": TOKENS}
     settings = {
-        "kind": kind, "base": scratch, "prompt": "bare", "steps": steps, "batch_size": 8, "learning_rate": 2e-3,
-        "precision": "fp32", "max_new_tokens": NEW_TOKENS, "max_length": 512,
+        "kind": kind, "base": scratch, "prompt": "bare", "steps": told.steps, "batch_size": 16,
+        "learning_rate": 0.4 / told.width, "precision": "fp32", "max_new_tokens": NEW_TOKENS, "max_length": 512,
     }  # fmt: skip
-    train(settings, TASK, lessons[: 8 * steps], folder)
+    train(settings, TASK, lessons[: 16 * told.steps], folder)
     return load_model(folder)
 
 
@@ -171,8 +170,7 @@ def table(took: dict[str, list[float]], tokens: Sequence[int]) -> float:
 def scoring(kind: str, model: Any, told: argparse.Namespace) -> Figures:
     rows: list[Row] = [(one["question"], [text for _, text in one["pieces"]]) for one in problems("test")][: told.rows]
     ids = lambda text: model.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-    space = " " if kind == "causal" else ""
-    coded = [(read, [ids(space + text.strip()) for text in texts])
+    coded = [(read, [ids(f" {text.strip()}") for text in texts])
              for (_, texts), read in zip(rows, model.read([prompt for prompt, _ in rows]), strict=True)]  # fmt: skip
     in_batches(model, rows[:50], coded)  # what runs first is slower
     piece_by_piece(model, rows[:5], coded[:5])
@@ -235,7 +233,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="questions whose pieces are scored (200)")
     parser.add_argument("--prompts", type=int, default=400, help="problems that are answered in turns (400)")
     parser.add_argument("--alone", type=int, default=16, help="of them by the rival (16)")
-    parser.add_argument("--steps", type=int, default=120, help="of each student's training (120)")
+    parser.add_argument("--steps", type=int, default=200, help="of each student's training (200)")
+    parser.add_argument("--width", type=int, default=64, help="of the students: those of examples/as_es-problems (64)")
+    parser.add_argument("--layers", type=int, default=2, help="of the students (2)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds of scoring (3)")
     parser.add_argument("--turns", type=int, default=2, help="rounds of writing (2)")
     told = parser.parse_args()
@@ -249,7 +249,7 @@ def main() -> None:
     for kind in ("seq2seq", "causal"):
         if told.only in kind:
             with tempfile.TemporaryDirectory() as folder:
-                models = [student(kind, tag, told.steps, Path(folder) / tag / "model") for tag in ("es", "as")]
+                models = [student(kind, tag, told, Path(folder) / tag / "model") for tag in ("es", "as")]
             figures |= scoring(kind, models[0], told) | writing(kind, models, told)
     print(json.dumps({"figures": figures}))
 

@@ -26,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from understudy.errors import DataError
 
 ENDED = 4  # ended rows are taken out, and waiting ones in, when they are one in so many: each time keys are copied
+READ_TOKENS = 4096  # of prompts that are read together: attention to all of them at once stays in reach of the processor
 
 Choose: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
 """Logits (rows, vocabulary) float32, and the number of each row's prompt, to token ids (rows)."""
@@ -110,7 +111,8 @@ def written(
         at_work = batch.count if batch else 0
         new = None
         if waiting and (not at_work or (reader.joins and (rows - at_work) * ENDED >= rows)):
-            numbers = [waiting.pop() for _ in range(min(rows - at_work, len(waiting)))]
+            fit = max(1, READ_TOKENS // len(prompts[waiting[-1]]))
+            numbers = [waiting.pop() for _ in range(min(rows - at_work, len(waiting), fit))]
             new, logits = reader.read(numbers, [prompts[number] for number in numbers])
             yield from taken(new, logits)
         if batch is None or new or (len(batch.rows) - at_work) * ENDED >= len(batch.rows):
@@ -172,9 +174,9 @@ class _Batch:
         if encoded is not None and encoder_mask is not None:
             encoder_mask = encoder_mask[rows]
             width = int(encoder_mask.any(0).sum())
-            encoded, encoder_mask = encoded[rows, :width], encoder_mask[:, :width]
-            for layer in self.cross_layers:
-                layer.keys, layer.values = layer.keys[:, :, :width], layer.values[:, :, :width]
+            encoded, encoder_mask = encoded[rows, :width], encoder_mask[:, :width].contiguous()
+            for layer in self.cross_layers:  # they are read at every step, which would copy mere views each time
+                layer.keys, layer.values = (each[:, :, :width].contiguous() for each in (layer.keys, layer.values))
         return _Batch([self.rows[place] for place in kept], self.last[rows], mask, self.cache, encoded, encoder_mask)
 
 

@@ -21,6 +21,8 @@ from understudy.task import COMMAS
 
 WINDOW = 512  # inputs that are sorted by length together; no more are held in memory
 BATCH_TOKENS = 4096
+SMALL = 20_000_000  # parameters: what such a network remembers of a token takes little memory
+ROWS, SMALL_BATCH_TOKENS = 128, 32_768  # a small network writes so many texts at once almost as fast as a few
 
 
 @dataclass
@@ -108,6 +110,12 @@ class LanguageModel(ABC):
         """The last tokens that there is room for; a text that loses some is counted."""
         self.truncated += len(ids) > room
         return ids[-max(1, room) :]
+
+    @cached_property
+    def _room(self) -> dict[str, int]:
+        """How much is written at once."""
+        is_small = self.network.num_parameters() < SMALL
+        return {"rows": ROWS, "batch_tokens": SMALL_BATCH_TOKENS} if is_small else {"batch_tokens": BATCH_TOKENS}
 
     @cached_property
     def _stop(self) -> int:

@@ -123,7 +123,7 @@ class CausalModel(LanguageModel):
             max_new_tokens=self.about.max_new_tokens,
             ends=self._ends,
             pad_id=self._stop,
-            batch_tokens=BATCH_TOKENS,
+            **self._room,
         )
         texts = self.tokenizer.batch_decode([one.tokens for one in answers], skip_special_tokens=True)
         return [text if self.about.bare else text.partition("\n")[0].strip() for text in texts]

@@ -160,7 +160,7 @@ class Seq2SeqModel(LanguageModel):
             ends={self._stop},
             pad_id=self._pad,
             start=[self.network.config.decoder_start_token_id, *self._opening],
-            batch_tokens=BATCH_TOKENS,
+            **self._room,
         )
         texts = self.tokenizer.batch_decode([one.tokens for one in answers], skip_special_tokens=True)
         return [text if self.about.bare else text.strip() for text in texts]
