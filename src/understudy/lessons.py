@@ -61,6 +61,12 @@ class Lessons:
     def rows(self) -> Rows:
         return self.steps[-1]
 
+    @property
+    def questions(self) -> Rows:
+        """The rows before a last recipe with a plan made lessons of their parts; of other chains those learnt from."""
+        is_planned = open_recipe(self.arm.chain[-1].recipe).plan
+        return self.steps[len(self.arm.chain) - 1] if is_planned else self.rows
+
 
 def with_labels(study: Study) -> Study:
     """The study with the labels that it left out: the distinct answers of its train file."""
@@ -114,6 +120,7 @@ class Classroom:
         offline: nothing is sent; a step that needs a reply which the ledger lacks is looked at to its end, and fails.
         missing: with ``offline``: told of each such request instead, and the step goes on without its row.
         spent_file: counts what was spent of the budget; the workspace's own by default.
+        models: where models lie that recipes train; in the workspace by default.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class Classroom:
         offline: bool = False,
         missing: Missing | None = None,
         spent_file: Path | None = None,
+        models: Path | None = None,
     ) -> None:
         self.workspace, self.study, self.ledger, self.watch = workspace, study, ledger, watch
         self.test, self.test_digest = TestSplit(test[0]), test[1]
@@ -141,7 +149,7 @@ class Classroom:
         self._stop = threading.Event()
         self._contents: dict[str, list[str]] = {}  # of what the recipes read beside the rows
         self.tuning = Tuning(
-            workspace.folder / "teachers", self._open, watch, card, self._go_on, is_real=rehearse is None
+            models or workspace.folder / "teachers", self._open, watch, card, self._go_on, is_real=rehearse is None
         )
 
     def __enter__(self) -> Classroom:

@@ -35,6 +35,7 @@ def run(
     offline: bool = False,
     watch: Watch | None = None,
     spent_file: Path | None = None,
+    models: Path | None = None,
 ) -> dict[str, Any]:
     """Run a study, or go on with one that was stopped; what is done is never done again.
 
@@ -47,6 +48,7 @@ def run(
             are read as always.
         spent_file: counts what was spent of the budget; the run folder's own by default. Runs that follow one another
             and name one file share one budget.
+        models: where models lie that recipes train; in the run folder by default. Runs that name one folder share them.
 
     Returns:
         What stands in ``report.json``.
@@ -63,7 +65,9 @@ def run(
         test = load_test(workspace, limited(checked.task, limit))
         arms = plans_of(checked, limit)
         ledger = stack.enter_context(Ledger.open())
-        classroom = Classroom(workspace, checked, test, ledger, watch, offline=offline, spent_file=spent_file)
+        classroom = Classroom(
+            workspace, checked, test, ledger, watch, offline=offline, spent_file=spent_file, models=models
+        )
         stack.enter_context(classroom)
         classroom.prepare(arms)
         bases = {arm.name: origin_of(arm) for arm in arms}
@@ -72,7 +76,7 @@ def run(
         lessons = classroom.lessons(arms)
         graduates = list(train_all(workspace, checked, lessons, bases, test, ledger, watch))
         command = command_of("run", study, changes=changes, limit=limit, folder=folder, offline=offline)
-        diverse = diversities([one.lessons.rows for one in graduates], watch)
+        diverse = diversities([one.lessons.questions for one in graduates], watch)
         report = build(_results(checked, command, test[0], graduates, ledger, diverse))
         write_reports(workspace.folder, report)
         workspace.event("report written")
@@ -115,7 +119,7 @@ def _results(
         study=study.name,
         task=study.task,
         test=[*test],
-        arms=[_arm_result(study, one, ledger, diverse[one.lessons.rows.key]) for one in graduates],
+        arms=[_arm_result(study, one, ledger, diverse[one.lessons.questions.key]) for one in graduates],
         versions=_versions(),
         fair="; ".join(SENTENCES[entry] for entry in study.equal) + _own_students(graduates, study),
         command=command,
@@ -256,7 +260,8 @@ def _own_teachers(graduate: Graduate) -> Iterator[str]:
         if details.get("kept") == "head":
             said.append("its encoder is as it was: a head alone was as good on rows held back, or steps are 0")
         if details.get("truncated"):
-            said.append(f"{details['truncated']:,} of its texts were cut, as they are longer than model.max_length")
+            limit = "scorer" if told["role"] == "scorer" else "model"
+            said.append(f"{details['truncated']:,} of its texts were cut, as they are longer than {limit}.max_length")
         is_alike = (told["kind"], told["layers"]) == (student["kind"], student.get("layers"))
         if is_alike and told["role"] != "scorer" and told["origin"] == prepare(arm.student, arm.task):
             said.append("its student starts from the same: self-training")

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from understudy.errors import SettingsError
 from understudy.evaluation import RATIONALE, check_metrics
-from understudy.plans import Plan, by_itself
+from understudy.plans import ALONE, Plan, by_itself
 from understudy.recipes import open_recipe, recipe_settings
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.sources import read_as
@@ -47,7 +47,7 @@ class Study(Settings):
     """Who learns: ``kind`` and the settings of that kind."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> chain of recipes, or chain with overrides of task, teacher or student, and with ``continues``, the name
-    of an earlier arm, where the student goes on from that arm's: training in stages."""
+    of an earlier arm, where the student, or each of several, goes on from that arm's: training in stages."""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = Field(default=(0, 1, 2), min_length=1)
     """One student is trained for each seed, in every arm."""
     equal: tuple[Equal, ...] = Field(default=("steps",), min_length=1)
@@ -161,8 +161,8 @@ def _check_stage(arm: Arm, before: Sequence[Arm], has_own_base: bool) -> None:
         )
     if kinds[0] != kinds[1]:
         raise SettingsError(f"{where}: the student of arm {arm.continues!r} is a {kinds[1]}, this one a {kinds[0]}")
-    if set(arm.plan.parts) != set(known[arm.continues].plan.parts):
-        raise SettingsError(f"{where}: this arm and {arm.continues!r} do not train the same students; take it out")
+    if ALONE not in known[arm.continues].plan.parts:
+        raise SettingsError(f"{where}: arm {arm.continues!r} has several students a seed; go on from an arm with one")
     bases = [one.student.model_dump()["base"] for one in (arm, known[arm.continues])]
     if has_own_base and bases[0] != bases[1]:
         raise SettingsError(
@@ -200,9 +200,7 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
     student = {**study.student, **overrides.student}
     if "kind" not in student:
         raise SettingsError("student.kind: this key is required, e.g. kind: classifier")
-    learner = validate(
-        settings_model(student["kind"]), student, f"{where}.student" if overrides.student else "student"
-    )
+    learner = validate(settings_model(student["kind"]), student, f"{where}.student" if overrides.student else "student")
     links = [_link(link, teacher, f"{where}.chain") for link in overrides.chain]
     fitted = [replace(link, settings=open_recipe(link.recipe).fitted(link.settings, learner)) for link in links]
     resolved = Arm(name=name, chain=tuple(fitted), task=task, continues=overrides.continues, student=learner)

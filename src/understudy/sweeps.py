@@ -73,6 +73,7 @@ def sweep(
                     offline=offline,
                     watch=watch,
                     spent_file=place / "spent.json",
+                    models=place / "teachers",
                 )
                 ended.append(replace(one, report=report))
             except UnderstudyError as error:

@@ -1,4 +1,4 @@
-"""The examples of AS-ES: the one that needs nothing runs and makes the same files again; the one for sweeps takes beta."""
+"""The examples of AS-ES: one runs offline and makes the same files again, one takes beta from a sweep."""
 
 from __future__ import annotations
 

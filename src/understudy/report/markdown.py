@@ -82,7 +82,7 @@ def _diversity(report: Mapping[str, Any]) -> list[str]:
     if not table.rows:
         return []
     text = (
-        "Of the inputs that a student learned from. *Unique inputs*: the share of different ones, whatever their case "
+        "Of the inputs that a student learned from, of texts in segments the questions. *Unique inputs*: the share of different ones, whatever their case "
         "and punctuation. *Distinct-1, distinct-2*: different words over all words, different pairs of words over all "
         "pairs."
     )

@@ -13,6 +13,7 @@ from understudy.segment import Piece, Tag
 SAMPLE = 3  # questions
 BINS_TO = 4  # times the mean; what lies above is one bin
 BINS_A_MEAN = 5
+SHOWN = 300  # characters of a text in the sample
 BAR = 40  # characters of the longest bar
 MARKS: Mapping[Tag, str] = {"es": ".", "as": "#"}
 READING = (
@@ -116,10 +117,10 @@ def _length(count: int, longest: int) -> int:
 
 def _shown(one: Mapping[str, Any]) -> Iterator[str]:
     """A question and its pieces, a line each."""
-    yield f"Q: {_line(one['question'])}"
+    yield f"Q: {_short(one['question'])}"
     scores = [f"{piece['score']:.3f}" for piece in one["pieces"]]
     for piece, score in zip(one["pieces"], scores, strict=True):
-        yield f"{piece['tag']} {score:>{max(map(len, scores))}} ({piece['ratio']:.2f}) | {_line(piece['text'])}"
+        yield f"{piece['tag']} {score:>{max(map(len, scores))}} ({piece['ratio']:.2f}) | {_short(piece['text'])}"
 
 
 def _fenced(lines: Iterable[str]) -> str:
@@ -128,3 +129,8 @@ def _fenced(lines: Iterable[str]) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    line = _line(text).replace("`" * 3, "'" * 3)  # which would end the block
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
