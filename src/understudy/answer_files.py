@@ -1,4 +1,4 @@
-"""The answers to the test rows as a file, and what of them a metric compares."""
+"""The answers to the test rows as a file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from understudy.evaluation import RATIONALE
 from understudy.records import Example, Prediction, Target
 from understudy.workspace.files import write_atomically
-
-
-def scored(
-    metric: str, test: Iterable[Example], answers: Sequence[Prediction]
-) -> tuple[Sequence[Target], Sequence[Target]]:
-    """What a metric compares, of each row: its answers and the student's, or the reasoning of both."""
-    if metric.startswith(RATIONALE):
-        return [row.rationale for row in test], [answer.rationale for answer in answers]
-    return [row.target for row in test], [answer.output for answer in answers]
 
 
 def write_answers(path: Path, test: Iterable[Example], answers: Sequence[Prediction]) -> None:

@@ -113,7 +113,7 @@ def written(
         at_work = batch.count if batch else 0
         new = None
         if waiting and (not at_work or (reader.joins and (rows - at_work) * ENDED >= rows)):
-            fit = max(1, READ_TOKENS // len(prompts[waiting[-1]]))
+            fit = max(1, READ_TOKENS // len(prompts[waiting[-1]])) if reader.joins else rows
             numbers = [waiting.pop() for _ in range(min(rows - at_work, len(waiting), fit))]
             new, logits = reader.read(numbers, [prompts[number] for number in numbers])
             yield from taken(new, logits)

@@ -11,11 +11,11 @@ from typing import Any
 
 import orjson
 
-from understudy.answer_files import read_answers, scored, write_answers
+from understudy.answer_files import read_answers, write_answers
 from understudy.curate import TestSplit, draw_shots
 from understudy.equal import trim
 from understudy.errors import DataError
-from understudy.evaluation import score
+from understudy.evaluation import score, scored
 from understudy.lessons import Lessons
 from understudy.progress import Watch
 from understudy.records import Example, Prediction, digest
@@ -161,11 +161,12 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
 
 def _train_part(pupil: Pupil, part: str, test: Rows, watch: Watch) -> Trained:
     plan, name = pupil.lessons.arm.plan, f"{pupil.name}, {part}" if part else pupil.name
+    settings = plan.settings(pupil.settings)
     return train(
-        plan.settings(pupil.settings), plan.task, filter(plan.parts[part], pupil.lessons.rows),
+        settings, plan.task, filter(plan.parts[part], pupil.lessons.rows),
         pupil.folder / part / "model", seed=pupil.seed,
         progress=lambda what, step, total: watch.step(f"{name}: {what}", step, total),
-        card=_card(pupil, name), shots=_shots(pupil, test),
+        card=_card(pupil, name), shots=_shots(pupil, settings, test),
     )  # fmt: skip
 
 
@@ -184,12 +185,12 @@ def _card(pupil: Pupil, name: str) -> dict[str, str]:
     return {"Arm": name, "Chain": " > ".join(arm.recipes)} | base
 
 
-def _shots(pupil: Pupil, test: Rows) -> Sequence[Example]:
+def _shots(pupil: Pupil, settings: Settings, test: Rows) -> Sequence[Example]:
     """Gold rows for the student's prompt: the same ones that a recipe of the arm would draw."""
-    if not (isinstance(pupil.settings, LanguageSettings) and pupil.settings.shots):
+    if not (isinstance(settings, LanguageSettings) and settings.shots):
         return ()
     task, gold = pupil.lessons.arm.task, pupil.lessons.steps[0]
-    return draw_shots(gold, task, pupil.settings.shots, seed=0, leaks=TestSplit(test).near)
+    return draw_shots(gold, task, settings.shots, seed=0, leaks=TestSplit(test).near)
 
 
 def _done(scores: Path) -> dict[str, Any]:

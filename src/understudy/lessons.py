@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from understudy.curate import TestSplit, screen
 from understudy.errors import DataError, SettingsError, UnderstudyError
+from understudy.evaluation import RATIONALE
 from understudy.progress import Asking, Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
@@ -106,9 +107,16 @@ def load_test(workspace: Workspace, task: StudyTask) -> tuple[Rows, str]:
     """The locked test split, as the workspace keeps it, and the digest of its content.
 
     Raises:
+        DataError: a metric compares reasoning, and a row has none.
         WorkspaceError: the folder's results were measured on another test split.
     """
     rows = workspace.step(_source_key(task.test, task, "test"), "test", lambda: load(task.test, task, "test"))
+    compared = [metric for metric in task.metric_names if metric.startswith(RATIONALE)]
+    for row in rows if compared else ():
+        if not (row.rationale or "").strip():
+            raise DataError(
+                f"task.test: row {row.id!r} has no reasoning, which {compared[0]} compares with; take it out"
+            )
     return rows, workspace.fix_test_split(rows)
 
 

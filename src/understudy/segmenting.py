@@ -26,7 +26,7 @@ class Segmenting(Settings):
     """Entropy or loss a token, in place of the sum over the piece."""
     sees: Sees = "question"
     """What the student has read before a piece: the question alone, as in the authors' code, or earlier pieces too."""
-    beta: float = Field(default=1.4, ge=0)
+    beta: float = Field(default=1.4, ge=0, allow_inf_nan=False)
     """A piece is abstractive if its score is above so many times the mean of its question's pieces."""
     reverse: bool = False
     """The tags the other way round."""
@@ -40,7 +40,7 @@ class Segmenting(Settings):
     """How many words are few."""
     ends: Literal["phrase", "pattern", "tag"] = "phrase"
     """What a text is over with: the phrase before its answer, a pattern, or a tag that is learnt."""
-    phrase: str = Field(default="The answer is", min_length=1)
+    phrase: str = Field(default="The answer is", pattern=r"^\S(.*\S)?$")
     """What stands before the answer; it is added with the answer where the reasoning does not end so."""
     pattern: Annotated[str, Field(min_length=1)] | None = None
     """With ends: pattern, the regular expression."""
@@ -50,9 +50,14 @@ class Segmenting(Settings):
         if (self.ends == "pattern") != (self.pattern is not None):
             raise ValueError("pattern: it goes with ends: pattern; give both or neither")
         try:
-            re.compile(self.pattern or "")
+            found = re.compile(self.pattern or (self.phrase and re.escape(self.phrase))).search
         except re.error as error:
             raise ValueError(f"pattern: {error}") from None
+        if found("") or not any(found(f"{self.phrase} {answer}.") for answer in ("0", "(A)", "yes")):
+            raise ValueError(
+                f"pattern: {self.pattern!r} is in every text, or not in {self.phrase + ' 0.'!r}, which is added where "
+                "reasoning does not end so; change pattern or phrase"
+            )
         return self
 
     @property

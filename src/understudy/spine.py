@@ -254,16 +254,16 @@ def _own_teachers(graduate: Graduate) -> Iterator[str]:
     for told in (told for step in graduate.lessons.steps for told in step.manifest.get("tuned", ())):
         details, student = told["details"], arm.student.model_dump(mode="json")
         said = [
-            f"{graduate.name}: its {told['role']} is a {_start(told)}, trained here on {told['rows']:,} rows in "
-            f"{told['steps']:,} steps, {told['seconds']:,.0f} s"
+            f"{graduate.name}: its {told.get('role', 'tuned teacher')} is a {_start(told)}, trained here on "
+            f"{told['rows']:,} rows in {told['steps']:,} steps, {told['seconds']:,.0f} s"
         ]
         if details.get("kept") == "head":
             said.append("its encoder is as it was: a head alone was as good on rows held back, or steps are 0")
         if details.get("truncated"):
-            limit = "scorer" if told["role"] == "scorer" else "model"
+            limit = "scorer" if told.get("role") == "scorer" else "model"
             said.append(f"{details['truncated']:,} of its texts were cut, as they are longer than {limit}.max_length")
         is_alike = (told["kind"], told["layers"]) == (student["kind"], student.get("layers"))
-        if is_alike and told["role"] != "scorer" and told["origin"] == prepare(arm.student, arm.task):
+        if is_alike and told.get("role") != "scorer" and told["origin"] == prepare(arm.student, arm.task):
             said.append("its student starts from the same: self-training")
         yield "; ".join(said) + "."
 

@@ -79,7 +79,7 @@ class Tuning:
             return self._students.get(key), account
 
     def let_go(self) -> None:
-        """Close the teachers, so that no model stays in memory while students are trained."""
+        """Let go of all of them, so that no model stays in memory while students are trained."""
         close_all(self._teachers.values())
         self._teachers.clear()
         self._students.clear()

@@ -11,13 +11,15 @@ from understudy.lessons import Lessons
 from understudy.records import Example, Prediction
 from understudy.report.segments import summarise
 from understudy.segment import Piece
+from understudy.segmenting import Segmenting
+
+WHY = ("marker", "cap", "stalled", "ended")
 
 
 def segments_of(lessons: Lessons) -> Mapping[str, Any] | None:
     """What ``report.segments.summarise`` says of the arm's rows; nothing where they are no segments."""
     settings = lessons.arm.chain[-1].settings
-    first = next(iter(lessons.rows))
-    if not first.fields.get("pieces"):
+    if not isinstance(settings, Segmenting) or "pieces" not in next(iter(lessons.rows)).fields:
         return None
     return summarise(_questions(lessons.rows), **settings.model_dump(include={"beta", "score"}))
 
@@ -37,6 +39,6 @@ def inference_of(answers: Mapping[int, Sequence[Prediction]]) -> Mapping[str, An
     stopped = Counter(note["stopped"] for note in notes)
     return {
         "rounds": round(sum(note["rounds"] for note in notes) / len(notes), 3),
-        "stopped": {why: stopped[why] for why in ("marker", "cap", "stalled")},
+        "stopped": {why: stopped[why] for why in WHY},
         "share_capped": round(stopped["cap"] / len(notes), 6),
     }

@@ -15,7 +15,7 @@ from understudy import Dropped, Example, Given, Task, run
 from understudy.errors import DataError, SettingsError
 from understudy.plans import Plan
 from understudy.recipes import open_recipe, recipe_settings
-from understudy.records import Row
+from understudy.records import Prediction, Row
 from understudy.study_file import load_study
 from understudy.task import Fields
 from understudy.workspace import Rows
@@ -45,7 +45,7 @@ def parts(*rows: Example, **settings: Any) -> list[tuple[str, str]]:
 
 
 def text_of(row: Example, task: Task = SUMS, **settings: Any) -> str:
-    (whole,) = lessons(row, task=task, path="plain", **settings)
+    (whole,) = lessons(row, task=task, **{"path": "plain", **settings})
     return str(whole.target)
 
 
@@ -82,7 +82,7 @@ def test_neighbours_of_one_tag_are_one_segment():
 def test_pieces_like_the_question_are_found_by_their_words():
     tags = [tag for tag, _ in parts(EGGS, score="rouge_l", beta=1, reverse=True)]
     assert tags == ["es", "as"]  # the facts, then the sum and the answer
-    assert [tag for tag, _ in parts(EGGS, score="bleu", beta=1)][0] == "as"  # the published direction
+    assert parts(EGGS, score="bleu", beta=1)[0][0] == "as"  # the published direction
 
 
 def test_the_control_deals_out_the_same_tags():
@@ -107,7 +107,7 @@ def test_the_answer_is_added_where_reasoning_does_not_end_in_it(rationale: str, 
 
 def test_an_option_is_named_by_its_letter_and_labels_as_they_are():
     fields = Fields(choices="choices")
-    bird = Example(id="b", input="What flies?", target="a bird", choices=("a fish", "a bird"), rationale="It has wings.")
+    bird = Example(id="b", input="What?", target="a bird", choices=("a fish", "a bird"), rationale="It has wings.")
     assert text_of(bird, Task(instruction="-", kind="choice", fields=fields)) == " It has wings. The answer is (B)."
     both = Example(id="m", input="?", target=("red", "blue"), rationale="It is both.")
     labels = Task(instruction="-", kind="multilabel", labels=["red", "blue", "green"])
@@ -136,6 +136,7 @@ def test_no_row_is_lost_however_odd_its_reasoning():
         "chinese": "安有三个鸡蛋，汤姆又给了她两个。一共是五个。",
     }
     rows = [EGGS.replace(id=name, rationale=text) for name, text in odd.items()]
+    settings: dict[str, Any]
     for settings in ({}, {"short": "drop"}, {"short": "keep", "merge": False}, {"path": "plain"}, {"score": "rouge_l"}):
         found = made(*rows, **settings)
         dropped = {row.example.id: row.reason for row in found if isinstance(row, Dropped)}
@@ -145,6 +146,48 @@ def test_no_row_is_lost_however_odd_its_reasoning():
         assert all(str(row.target).strip() for row in kept)
         last = {row.parents[0]: str(row.target) for row in kept}
         assert all(text.endswith("The answer is 5.") for text in last.values())
+
+
+@pytest.mark.parametrize("short", ["merge", "drop", "keep"])
+def test_the_tag_is_learnt_whatever_becomes_of_short_pieces(short: str):
+    told = Task(instruction="-", kind="generation")
+    texts = {"long": "The knee has hurt for three days, and so does the back.", "short": "No fever."}
+    rows = [Example(id=name, input="What hurts?", target=text) for name, text in texts.items()]
+    found = made(*rows, task=told, of="target", ends="tag", short=short)
+    dropped = {row.example.id: row.reason for row in found if isinstance(row, Dropped)}
+    assert dropped == ({"short": "no_pieces"} if short == "drop" else {})
+    last = {row.parents[0]: str(row.target) for row in found if isinstance(row, Example)}
+    assert last.keys() == texts.keys() - dropped.keys()
+    assert all(text.endswith(" [END]") and text != " [END]" for text in last.values())
+
+
+def test_what_was_written_is_read_as_the_task_has_it():
+    class Says:
+        truncated = 0
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def predict(self, inputs: Any) -> Any:
+            return (Prediction(self.text) for _ in inputs)
+
+    def answer(said: str, task: Task, row: Example = EGGS, **settings: Any) -> Prediction:
+        return next(plan_of({"path": "plain", **settings}, task).answer({"": Says(said)}, [row]))
+
+    birds = EGGS.replace(choices=("a fish", "a bird"))
+    choice = Task(instruction="-", kind="choice", fields=Fields(choices="choices"))
+    assert answer("It has wings. The answer is (B).", choice, birds).output == "a bird"
+    assert answer("It has wings. The answer is (D).", choice, birds).output is None
+    labels = Task(instruction="-", kind="classification", labels=["red", "blue"])
+    assert answer("So it is. The answer is Blue.", labels).output == "blue"
+    assert answer("So it is blue.", labels).output is None
+    assert answer("3 + 2 = 5. The answer is 5.", SUMS).output == "5"
+    assert answer("3 + 2 = 5 eggs, then", SUMS).output == "3 + 2 = 5 eggs, then"
+    name = Task(instruction="-", kind="generation")
+    assert answer("Written in May. The answer is Ann Lee.", name).output == "Ann Lee"
+    ended = answer("The knee hurts. [ end ] and", name, of="target", ends="tag")
+    assert (ended.output, ended.notes["stopped"]) == ("The knee hurts.", "marker")
+    assert answer("So it is.", SUMS).notes["stopped"] == "ended"
 
 
 def test_reasoning_without_an_end_and_a_row_without_an_answer_do_not_go_together():
@@ -162,7 +205,13 @@ def problems(count: int = 12) -> list[dict[str, Any]]:
         sums = f"So that makes {first} + {more} = {first + more} eggs."
         answer = str(first + more)
         found.append(
-            {"id": number, "question": f"{facts} How many?", "answer": answer, "reasoning": f"{facts} {sums}"}
+            {
+                "id": number,
+                "pieces": "a column of that name",
+                "question": f"{facts} How many?",
+                "answer": answer,
+                "reasoning": f"{facts} {sums}",
+            }
             | {"said": f"{facts} {sums}\nAnswer: {answer}"}
         )
     return found
@@ -187,6 +236,7 @@ def study(tmp_path: Path) -> dict[str, Any]:
         "student": {"kind": "seq2seq", "base": base, "steps": 2, "batch_size": 12, "learning_rate": 5e-3}
         | {"precision": "fp32", "threads": 1},
         "arms": {
+            "gold": ["gold"],
             "plain": [{"as_es": {"path": "plain"}}],
             "dual": [{"as_es": {"beta": 1.0, "rounds": 2, "max_tokens": 30}}],
             "uni": [{"as_es": {"beta": 1.0, "rounds": 2, "max_tokens": 30, "path": "uni"}}],
@@ -199,8 +249,7 @@ def study(tmp_path: Path) -> dict[str, Any]:
 def files(folder: Path) -> dict[str, bytes]:
     """What students learn from, by arm and step."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted((folder / "steps").rglob("part-*.parquet"))
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / "steps").rglob("part-*.parquet"))
     }
 
 
@@ -208,7 +257,7 @@ def test_a_study_of_all_paths_from_end_to_end(study: dict[str, Any], tmp_path: P
     folder = tmp_path / "run"
     report = run(study, folder=folder)
     models = {str(path.parent.relative_to(folder / "arms")) for path in folder.glob("arms/*/seed-0/**/model")}
-    alone = {f"{arm}/seed-0" for arm in ("plain", "uni")}
+    alone = {f"{arm}/seed-0" for arm in ("gold", "plain", "uni")}
     assert models == alone | {f"{arm}/seed-0/{part}" for arm in ("dual", "random") for part in ("es", "as")}
     assert len(list(folder.glob("teachers/*/model"))) == 1  # one scorer for all arms
     dual = report["arms"]["dual"]
@@ -239,7 +288,8 @@ def test_a_study_of_all_paths_from_end_to_end(study: dict[str, Any], tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["seq2seq", "causal"])
 def test_what_was_learnt_by_heart_is_written_in_turns(study: dict[str, Any], tmp_path: Path, kind: str):
-    study["task"]["test"] = str(write_jsonl(tmp_path / "other.jsonl", [problems()[0] | {"question": "Who is it then?"}]))
+    other = problems()[0] | {"question": "Who is it then?"}  # the plan itself is asked below
+    study["task"]["test"] = str(write_jsonl(tmp_path / "other.jsonl", [other]))
     study["student"] |= {"kind": kind, "steps": 150}
     cut = {"score": "rouge_l", "reverse": True, "beta": 1}  # the facts, then the sum and the answer
     chains = {"plain": {"path": "plain"}, "dual": cut, "uni": {**cut, "path": "uni"}}
@@ -261,8 +311,14 @@ def test_what_was_learnt_by_heart_is_written_in_turns(study: dict[str, Any], tmp
 def answered(arm: Path, asked: list[Example], settings: dict[str, Any]) -> list[Any]:
     from understudy.students import load_model
 
-    plan: Plan = open_recipe("as_es").plan(recipe_settings("as_es", settings, "chain"), SUMS)  # pyright: ignore
+    plan = plan_of(settings, SUMS)
     return list(plan.answer({part: load_model(arm / "seed-0" / part / "model") for part in plan.parts}, asked))
+
+
+def plan_of(settings: dict[str, Any], task: Task) -> Plan:
+    made = open_recipe("as_es").plan
+    assert made
+    return made(recipe_settings("as_es", settings, "chain"), task)
 
 
 def test_reasoning_of_an_earlier_recipe_is_cut(study: dict[str, Any], tmp_path: Path):
@@ -292,11 +348,17 @@ def test_reasoning_of_an_earlier_recipe_is_cut(study: dict[str, Any], tmp_path: 
         (["arms.dual=[as_es, gold]"], "recipe 'as_es' says how students learn and answer; put it last"),
         (["task.fields.rationale=null", "task.metrics=[]"], "recipe 'as_es' needs 'rationale'"),
         (["task.fields.rationale=null", "arms={g: [gold]}"], "rationale_rouge_l needs the test rows' reasoning"),
-        (["student={kind: classifier}", "task.kind=classification"], "recipe 'as_es' needs one that writes; use seq2seq or causal"),
+        (
+            ["student={kind: classifier}", "task.kind=classification"],
+            "recipe 'as_es' needs one that writes; use seq2seq or causal",
+        ),
         (["arms.dual=[{as_es: {of: target}}]"], "add ends: tag"),
         (["arms.dual=[{as_es: {ends: pattern}}]"], "pattern: it goes with ends: pattern"),
         (["arms.dual=[{as_es: {ends: pattern, pattern: '('}}]"], "pattern: missing )"),
+        (["arms.dual=[{as_es: {ends: pattern, pattern: 'x*'}}]"], "pattern: 'x*' is in every text"),
+        (["arms.dual=[{as_es: {ends: pattern, pattern: '####'}}]"], "or not in 'The answer is 0.'"),
         (["arms.dual=[{as_es: {score: entropie}}]"], "as_es.score"),
+        (["arms.x={chain: [as_es], continues: dual}"], "arm 'dual' has several students a seed"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_trained(study: dict[str, Any], changes: list[str], told: str):
@@ -309,3 +371,21 @@ def test_a_beta_that_no_piece_reaches_leaves_the_dual_path_without_a_student(stu
     study["arms"] = {"dual": [{"as_es": {"score": "location", "beta": 9}}]}
     with pytest.raises(DataError, match="arm 'dual': none of its 12 rows is for the student 'as'"):
         run(study, folder=tmp_path / "run")
+
+
+def test_reasoning_is_compared_with_rows_that_have_some(study: dict[str, Any], tmp_path: Path):
+    asked = [row | {"question": f"Tell me: {row['question']}"} for row in problems(2)]
+    asked[1]["reasoning"] = None
+    study["task"]["test"] = str(write_jsonl(tmp_path / "test.jsonl", asked))
+    with pytest.raises(DataError, match="has no reasoning, which rationale_rouge_l compares with"):
+        run(study, folder=tmp_path / "run")
+
+
+def test_each_of_several_students_may_go_on_from_one(study: dict[str, Any], tmp_path: Path):
+    cut = {"as_es": {"score": "rouge_l", "reverse": True, "beta": 1, "rounds": 1, "max_tokens": 5}}
+    study["arms"] = {"plain": study["arms"]["plain"], "dual": {"chain": [cut], "continues": "plain"}}
+    report = run(study, folder=tmp_path / "run")
+    assert report["arms"]["dual"]["continues"] == "plain"
+    parts = [tmp_path / "run" / "arms" / "dual" / "seed-0" / part / "model" for part in ("es", "as")]
+    plain = tmp_path / "run" / "arms" / "plain" / "seed-0" / "model" / "tokenizer.json"
+    assert {(part / "tokenizer.json").read_bytes() for part in parts} == {plain.read_bytes()}

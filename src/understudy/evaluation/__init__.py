@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from understudy.evaluation.metrics import RATIONALE, check_metrics, metric_names, score
-from understudy.records import Example, Prediction
+from understudy.records import Example, Prediction, Target
 from understudy.task import Task
 
-__all__ = ["RATIONALE", "check_metrics", "evaluate", "metric_names", "score"]
+__all__ = ["RATIONALE", "check_metrics", "evaluate", "metric_names", "score", "scored"]
 
 
 def evaluate(
@@ -29,6 +29,14 @@ def evaluate(
         MissingPackage: a metric's package is not installed.
     """
     rows = examples if task.kind == "choice" else (example.input for example in examples)
-    outputs = [prediction.output for prediction in predict(rows)]
-    targets = [example.target for example in examples]
-    return {metric: score(metric, task, targets, outputs) for metric in task.metric_names}
+    answers = list(predict(rows))
+    return {metric: score(metric, task, *scored(metric, examples, answers)) for metric in task.metric_names}
+
+
+def scored(
+    metric: str, examples: Iterable[Example], answers: Iterable[Prediction]
+) -> tuple[Sequence[Target], Sequence[Target]]:
+    """What a metric compares, row by row: the answers of both, or the reasoning of both."""
+    if metric.startswith(RATIONALE):
+        return [row.rationale for row in examples], [answer.rationale for answer in answers]
+    return [row.target for row in examples], [answer.output for answer in answers]

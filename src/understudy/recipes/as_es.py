@@ -35,7 +35,7 @@ from understudy.segmenting import Segmenting, segmented
 from understudy.settings import Settings
 from understudy.students.reasoning import answer_said, answer_text
 from understudy.students.serial import prompt_of
-from understudy.students.settings import AnyLanguageSettings, LanguageSettings, WritingSettings
+from understudy.students.settings import AnyLanguageSettings, LanguageSettings, Seq2SeqSettings, WritingSettings
 from understudy.task import Task
 
 STEP = "as_es"
@@ -82,46 +82,53 @@ def as_es(examples: Iterable[Example], given: Given, settings: AsEs) -> Iterator
         if isinstance(row, Dropped):
             yield row
         elif settings.path == "plain":
-            yield whole(row)
+            yield whole(row, settings)
+        elif found := next(pieces):
+            yield from lessons(row, found, settings)
         else:
-            yield from lessons(row, next(pieces), settings)
+            yield Dropped(
+                row, STEP, "no_pieces", f"no piece of its {settings.of} has more than {settings.short_words} words"
+            )
 
 
 def written_out(row: Example, task: Task, settings: AsEs) -> Row:
-    """The row with its text as students learn it: up to the answer and, where one is learnt, the end tag."""
+    """The row with its text as students learn it, up to the answer."""
     ending = settings.ending
     text = row.rationale if settings.of == "rationale" else next(iter(row.answers), None)
     if not (text and text.strip()):
         return Dropped(row, STEP, "no_rationale", f"it has no {settings.of} to cut into pieces")
     if settings.of == "rationale" and not ending.concludes(text):
-        if not row.answers:
+        if row.target is None:
             return Dropped(row, STEP, "no_target", f"it has no answer to write after {settings.phrase!r}")
         text = ending.conclude(text, answer_text(row, task))
-    return row.replace(rationale=ending.tag(text))
+    return row.replace(rationale=text)
 
 
 def scorer(examples: Iterable[Example], given: Given, settings: AsEs) -> Any:
     """The student that scores the pieces, trained on the plain texts; none in a study that only estimates."""
     plain = settings.model_copy(update={"path": "plain"})
     rows = (written_out(row, given.task, plain) for row in examples)
-    texts = [whole(row) for row in rows if isinstance(row, Example)]
+    texts = [whole(row, plain) for row in rows if isinstance(row, Example)]
+    if not texts:
+        return None  # every row is dropped
     student = writing(plain, settings.scorer)
     return given.trained(student, texts_of(given.task), texts, seed=settings.seed, card={"Recipe": STEP})
 
 
 def lessons(row: Example, pieces: Sequence[Piece], settings: AsEs) -> Iterator[Example]:
     """Each segment of a row after the question and all that goes before it."""
-    before = prompt_of(row)
-    for number, run in enumerate(runs(pieces, merge=settings.merge)):
+    before, segments = prompt_of(row), runs(pieces, merge=settings.merge)
+    for number, run in enumerate(segments):
         text = "".join(piece.text for piece in run).strip()
+        text = settings.ending.tag(text) if run is segments[-1] else text
         asked = {} if number else {"question": row.input}
         yield lesson(row, number, before, text, part=run[0].tag, pieces=[asdict(piece) for piece in run], **asked)
         before = joined(before, text)
 
 
-def whole(row: Example) -> Example:
+def whole(row: Example, settings: AsEs) -> Example:
     """The whole text after the question."""
-    return lesson(row, 0, prompt_of(row), (row.rationale or "").strip())
+    return lesson(row, 0, prompt_of(row), settings.ending.tag((row.rationale or "").strip()))
 
 
 def lesson(row: Example, number: int, before: str, text: str, **fields: Any) -> Example:
@@ -139,7 +146,8 @@ def writing(settings: AsEs, student: Settings | None) -> AnyLanguageSettings:
     if not isinstance(student, LanguageSettings):
         raise SettingsError(f"student.kind: recipe {STEP!r} needs one that writes; use seq2seq or causal")
     room = settings.max_tokens * (settings.rounds if settings.path == "plain" else 1)
-    return student.model_copy(update={"prompt": "bare", "shots": 0, "max_new_tokens": room})  # pyright: ignore
+    longer = {"max_target_length": max(room, student.max_target_length)} if isinstance(student, Seq2SeqSettings) else {}
+    return student.model_copy(update={"prompt": "bare", "shots": 0, "max_new_tokens": room, **longer})  # pyright: ignore
 
 
 def fitted(settings: AsEs, student: Settings) -> AsEs:
@@ -160,11 +168,15 @@ def plan(settings: AsEs, task: Task) -> Plan:
         limits = {"rounds": 1, "turns": 1} if is_plain else {"rounds": settings.rounds}
         writers, prompts = [models[part] for part in turns], map(prompt_of, asked)
         for row, one in zip(rows, iterate(writers, prompts, is_over=ending.is_over, **limits), strict=True):
-            text, said = ending.untag(one.text).strip(), ending.said(one.text)
-            is_text = task.kind in ("numeric", "generation")  # of which the metric reads the last number
+            text = ending.untag(one.text).strip()
+            said = text if settings.of == "target" else ending.said(text)
+            if said is None:  # of numbers the last one counts then, as in the authors' code
+                said = text if task.kind in ("numeric", "generation") else ""
             pieces = [[turns[who], piece] for who, piece in one.pieces]
-            notes = {"rounds": one.rounds, "stopped": one.stopped, "pieces": pieces}
-            yield Prediction(text if is_text else answer_said(said or "", row, task), rationale=text, notes=notes)
+            stopped = "ended" if is_plain and one.stopped != "marker" else one.stopped
+            notes = {"rounds": one.rounds, "stopped": stopped, "pieces": pieces}
+            answer = said if settings.of == "target" else answer_said(said, row, task)
+            yield Prediction(answer, rationale=text, notes=notes)
 
     parts = {part: (lambda row, part=part: part == ALONE or row.fields["part"] == part) for part in turns}
     return Plan(parts, texts_of(task), lambda student: writing(settings, student), answer)

@@ -82,7 +82,8 @@ def _diversity(report: Mapping[str, Any]) -> list[str]:
     if not table.rows:
         return []
     text = (
-        "Of the inputs that a student learned from, of texts in segments the questions. *Unique inputs*: the share of different ones, whatever their case "
+        "Of the inputs that a student learned from; of texts in segments, the questions. "
+        "*Unique inputs*: the share of different ones, whatever their case "
         "and punctuation. *Distinct-1, distinct-2*: different words over all words, different pairs of words over all "
         "pairs."
     )
@@ -99,8 +100,8 @@ def _inference(report: Mapping[str, Any]) -> list[str]:
         return []
     text = (
         "Of students that write in turns, over test rows and seeds. *Rounds*: mean. The others are shares of the rows, "
-        "by why their writing ended. *Cap*: no round was left. *Marker*: the answer was there. *Stalled*: nothing was "
-        "written in a whole round."
+        "by why their writing ended. *Cap*: no round was left. *Marker*: the answer was there. *Stalled*: whoever's turn "
+        "it was wrote nothing. *Ended*: one student of the whole text ended it without the answer, or at its longest."
     )
     return ["## How the students wrote", text, drawn(table)]
 

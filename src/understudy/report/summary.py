@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from understudy.answer_files import scored
 from understudy.errors import DataError, RowsLost
+from understudy.evaluation import RATIONALE, scored
 from understudy.report.results import ArmResult, RunResults, StudentUse
 from understudy.workspace import Taken
 
@@ -105,7 +105,8 @@ def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) ->
 
     gold, answers = _scored(name, results, arm, seeds)
     found = interval(name, gold, answers)
-    choices = [row.choices for row in results.test] if results.task.kind == "choice" else ()
+    is_choice = results.task.kind == "choice" and not name.startswith(RATIONALE)
+    choices = [row.choices for row in results.test] if is_choice else ()
     by_chance = chance(name, gold, choices)
     return {
         "mean": _rounded(found.mean),

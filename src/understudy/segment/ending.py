@@ -9,6 +9,8 @@ from understudy.segment.joining import joined
 from understudy.segment.pieces import split
 
 END_TAG = "[END]"
+_WRITTEN_TAG = re.compile(r"\[\s*end\s*\]", re.IGNORECASE)  # some tokenizers have no capitals, or put spaces in
+_ENDED = re.compile(r"[.!?…。！？؟۔।][\"'”’»)\]]*$")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Ending:
 
     def is_over(self, text: str) -> bool:
         """Whether nothing is written after ``text``."""
-        return END_TAG in text if self.is_tagged else bool(self.marker.search(text))
+        return bool((_WRITTEN_TAG if self.is_tagged else self.marker).search(text))
 
     def concludes(self, text: str) -> bool:
         """Whether the last sentence of ``text`` says the answer."""
@@ -42,7 +44,7 @@ class Ending:
     def conclude(self, text: str, answer: str) -> str:
         """``text``, ended, with the phrase and the answer."""
         text = text.rstrip()
-        text += "." if text[-1:].isalnum() else ""
+        text += "" if _ENDED.search(text) else "."
         return joined(text, f"{self.phrase} {answer.strip().removesuffix('.')}.")
 
     def tag(self, text: str) -> str:
@@ -51,7 +53,7 @@ class Ending:
 
     def untag(self, text: str) -> str:
         """What a student wrote, as it is read."""
-        return text.partition(END_TAG)[0].rstrip() if self.is_tagged else text
+        return _WRITTEN_TAG.split(text)[0].rstrip() if self.is_tagged else text
 
     def said(self, text: str) -> str | None:
         """What follows the last phrase; ``None`` where there is none."""

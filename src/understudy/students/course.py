@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from understudy.errors import DataError, SettingsError
+from understudy.pretrained import loading
 from understudy.records import Example, digest
 from understudy.students import Progress, Trained, serial
 from understudy.students.delivery import deliver, finished, seldom, space, threads
@@ -71,7 +72,8 @@ def train(
         return done
     with space(folder), threads(settings.threads), torch.random.fork_rng():
         torch.manual_seed(seed)  # of what starts random: a network from scratch, adapters
-        network, tokenizer = open_base(settings, texts)
+        with loading():
+            network, tokenizer = open_base(settings, texts)
         laid = lay(network, tokenizer, lessons, task, settings, preface)
         checkpoints = folder.with_name("checkpoint")
         ids = [lesson.id for lesson in lessons]
@@ -130,7 +132,8 @@ def _fit(
     learnt, held = split(ids, settings.held_back, seed)
     size, details = network.num_parameters(), {"rows": len(learnt), **laid.details}
     if settings.lora:
-        network = with_lora(network, settings.lora)
+        with loading():
+            network = with_lora(network, settings.lora)
         details["trained_parameters"] = network.num_parameters(only_trainable=True)
     rows, tokens = [laid.rows[i] for i in learnt], [laid.tokens[i] for i in learnt]
     early = None

@@ -11,7 +11,7 @@ from understudy.task import Task
 
 
 def answer_in(text: str, task: Task) -> str | tuple[str, ...]:
-    """The task's answer that a teacher's text is. Raises ParseError where it is no label of the task."""
+    """The task's answer that a text is. Raises ParseError where it is no label of the task."""
     if task.kind == "multilabel":
         return read_labels(text, task.label_names)
     return read_label(text, task.label_names) if task.label_names else text.strip()
@@ -22,7 +22,7 @@ def answer_text(example: Example, task: Task) -> str:
     answers = example.answers
     if example.choices and answers[0] in example.choices:
         return f"({letters_of(example)[example.choices.index(answers[0])]})"
-    return ", ".join(answers) if task.kind == "multilabel" else answers[0]
+    return ", ".join(answers) or "none" if task.kind == "multilabel" else answers[0]
 
 
 def answer_said(text: str, example: Example, task: Task) -> Target:
