@@ -57,6 +57,14 @@ def test_pieces_with_scores_tags_and_the_threshold(file: Path):
     ]
 
 
+def test_the_answer_is_added_as_in_a_study(tmp_path: Path):
+    file = write_jsonl(tmp_path / "rows.jsonl", [ROWS[0] | {"answer": 5}, ROWS[1] | {"rationale": "So it is 7."}])
+    (first,) = as_json(file, "--limit", "1", "--score", "location", "--answer", "answer", "--phrase", "It comes to")
+    assert [piece["text"] for piece in first["pieces"]][-1] == "It comes to 5."
+    with pytest.raises(DataError, match="'answer'"):
+        as_json(file, "--score", "location", "--answer", "answer")
+
+
 def test_neighbours_of_one_tag_are_one_segment_unless_told_otherwise(file: Path):
     similar = ("--score", "rouge_l", "--beta", "1", "--limit", "1")
     numbers = [[piece["segment"] for piece in row["pieces"]] for row in as_json(file, *similar)]

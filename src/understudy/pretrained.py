@@ -133,7 +133,7 @@ _LOADING = threading.RLock()
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Reading or making a model: ``quiet``, and in no other thread at the same time, which would leave models broken."""
+    """Reading or making a model: ``quiet``, and in one thread at a time, as two would leave models broken."""
     with _LOADING, quiet():
         yield
 

@@ -16,7 +16,7 @@ from understudy.settings import did_you_mean
 
 if TYPE_CHECKING:
     from understudy.records import Example
-    from understudy.segment import Piece
+    from understudy.segment import Ending, Piece
 
 STYLES = {"es": "cyan", "as": "bold yellow"}
 SEES = "question"
@@ -60,6 +60,11 @@ def segment(
     file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV or Parquet, also with .gz.", show_default=False)],
     question: Annotated[str, typer.Option(help="Column of the question, or a jinja2 template.")] = "question",
     text: Annotated[str, typer.Option(help="Column of the reasoning, or a jinja2 template.")] = "rationale",
+    answer: Annotated[
+        str | None,
+        typer.Option(help="Column of the answer, or a template: added where the reasoning does not end in it."),
+    ] = None,
+    phrase: Annotated[str, typer.Option(help="What stands before the answer.")] = "The answer is",
     score: Annotated[
         str | None,
         typer.Option(
@@ -83,12 +88,15 @@ def segment(
     limit: Annotated[int, typer.Option(min=0, help="Read at most this many rows; 0 reads all.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON a row on stdout.")] = False,
 ) -> None:
-    """Show the pieces of each row's reasoning, with the scores and tags that the recipe as_es gives them."""
+    """Show the pieces of each row's reasoning, with the scores and tags that the recipe as_es gives them.
+
+    In a study the answer is added as --answer adds it; an option is named by its letter there.
+    """
     from understudy.segment import runs
     from understudy.segmenting import Segmenting, segmented
     from understudy.settings import validate
 
-    told = {"average": average, "sees": sees, "beta": beta, "reverse": reverse, "short": short}
+    told = {"average": average, "sees": sees, "beta": beta, "reverse": reverse, "short": short, "phrase": phrase}
     told |= {"score": score or ("entropy" if scorer else "rouge_l"), "short_words": short_words}
     settings = validate(Segmenting, told)
     if settings.by_student and scorer is None:
@@ -100,7 +108,8 @@ def segment(
         raise SettingsError(
             f"--scorer, --average and --sees go with --score entropy or loss, not with {settings.score}"
         )
-    rows, same = tee(rows_of(file, question, text, limit))
+    ending = settings.ending
+    rows, same = tee(_concluded(row, ending) for row in rows_of(file, question, text, answer, limit))
     counts, show = Counts(), _json_printer() if json else _printer(beta)
     for row, pieces in zip(rows, segmented(same, settings, _student(scorer) if scorer else None), strict=True):
         threshold = beta * sum(piece.score for piece in pieces) / max(1, len(pieces))
@@ -110,7 +119,13 @@ def segment(
     typer.echo(counts.said(), err=json)
 
 
-def rows_of(file: Path, question: str, text: str, limit: int) -> Iterator[Example]:
+def _concluded(row: Example, ending: Ending) -> Example:
+    if row.rationale is None or not row.answers or ending.concludes(row.rationale):
+        return row
+    return row.replace(rationale=ending.conclude(row.rationale, row.answers[0]))
+
+
+def rows_of(file: Path, question: str, text: str, answer: str | None, limit: int) -> Iterator[Example]:
     """The rows with the question as their input, and without a rationale where it is blank.
 
     Raises:
@@ -123,12 +138,13 @@ def rows_of(file: Path, question: str, text: str, limit: int) -> Iterator[Exampl
 
     source = Source(path=str(file), limit=limit or None)
     for _, first in read(source):
-        for option, where in (("--question", question), ("--text", text)):
-            for column in sorted((variables_of(where) if is_template(where) else {where}) - first.keys()):
+        for option, where in (("--question", question), ("--text", text), ("--answer", answer)):
+            columns = set() if where is None else variables_of(where) if is_template(where) else {where}
+            for column in sorted(columns - first.keys()):
                 known = did_you_mean(column, list(first))
                 raise SettingsError(f"{option}: {file} has no column {column!r}. {known}; name one, or a template")
         break
-    fields = Fields(input=question, target=None, rationale=text)
+    fields = Fields(input=question, target=answer, rationale=text)
     rows = load(source, Task(instruction="-", kind="generation", fields=fields))
     return (row.replace(rationale=None) if not (row.rationale or "").strip() else row for row in rows)
 

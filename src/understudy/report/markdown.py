@@ -100,8 +100,8 @@ def _inference(report: Mapping[str, Any]) -> list[str]:
         return []
     text = (
         "Of students that write in turns, over test rows and seeds. *Rounds*: mean. The others are shares of the rows, "
-        "by why their writing ended. *Cap*: no round was left. *Marker*: the answer was there. *Stalled*: whoever's turn "
-        "it was wrote nothing. *Ended*: one student of the whole text ended it without the answer, or at its longest."
+        "by why their writing ended. *Cap*: no round was left. *Marker*: the answer was there. *Stalled*: nothing more "
+        "was written. *Ended*: one student of the whole text ended it without the answer, or at its longest."
     )
     return ["## How the students wrote", text, drawn(table)]
 
