@@ -80,8 +80,9 @@ def scorer(folder: Path, steps: int | None) -> Path:
     """A student of the whole texts, as the recipe trains it."""
     values = yaml.safe_load((EXAMPLES / "as_es-problems.yaml").read_text("utf-8"))["student"]
     values |= {"steps": steps} if steps else {}
-    student = writing(AsEs(path="plain"), validate(settings_model(values["kind"]), values, "student"))
-    train(student, texts_of(TASK), (whole(row) for row, _ in problems("train")), folder)
+    plain = AsEs(path="plain")
+    student = writing(plain, validate(settings_model(values["kind"]), values, "student"))
+    train(student, texts_of(TASK), (whole(row, plain) for row, _ in problems("train")), folder)
     return folder
 
 
