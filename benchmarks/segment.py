@@ -1,7 +1,7 @@
 """Scores of pieces and texts written in turns, as AS-ES needs them, beside one at a time.
 
 Entropy scoring (`students.piece_scores`): the rival is the authors' loop, one piece a forward pass, in which the
-encoder reads the question again for each piece. It is given token ids; ours counts its tokenising.
+encoder reads the question again for each piece. Both are given texts; it tokenises a question once.
 
 Iterative inference (`students.iterative`): an ES and an AS model write in turns, at most 5 rounds and 100 tokens a
 step. The rival does so a row after the other, with transformers' `generate`, greedy and with its cache. Its speed does
@@ -94,12 +94,14 @@ def student(kind: str, tag: str, told: argparse.Namespace, folder: Path) -> Any:
 
 
 @torch.inference_mode()
-def piece_by_piece(model: Any, rows: Sequence[Row], coded: Sequence[tuple[list[int], list[list[int]]]]) -> Any:
-    """The authors' loop, on token ids."""
-    network, scores = model.network, []
-    for prompt, pieces in coded:
+def piece_by_piece(model: Any, rows: Sequence[Row]) -> Any:
+    """The authors' loop."""
+    network, tokenizer, scores = model.network, model.tokenizer, []
+    for question, texts in rows:
+        prompt = tokenizer(question)["input_ids"]
         scores.append([])
-        for piece in pieces:
+        for text in texts:
+            piece = tokenizer(f" {text.strip()}", add_special_tokens=False)["input_ids"]
             if network.config.is_encoder_decoder:
                 given = torch.tensor([[network.config.decoder_start_token_id, *piece[:-1]]])
                 logits = network(input_ids=torch.tensor([prompt]), decoder_input_ids=given, use_cache=False).logits[0]
@@ -112,7 +114,7 @@ def piece_by_piece(model: Any, rows: Sequence[Row], coded: Sequence[tuple[list[i
     return scores
 
 
-def in_batches(model: Any, rows: Sequence[Row], coded: Any) -> Any:
+def in_batches(model: Any, rows: Sequence[Row]) -> Any:
     return list(score_pieces(model, rows))
 
 
@@ -169,19 +171,17 @@ def table(took: dict[str, list[float]], tokens: Sequence[int]) -> float:
 
 def scoring(kind: str, model: Any, told: argparse.Namespace) -> Figures:
     rows: list[Row] = [(one["question"], [text for _, text in one["pieces"]]) for one in problems("test")][: told.rows]
-    ids = lambda text: model.tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
-    coded = [(read, [ids(f" {text.strip()}") for text in texts])
-             for (_, texts), read in zip(rows, model.read([prompt for prompt, _ in rows]), strict=True)]  # fmt: skip
-    in_batches(model, rows[:50], coded)  # what runs first is slower
-    piece_by_piece(model, rows[:5], coded[:5])
+    asked = model.read([prompt for prompt, _ in rows])
+    in_batches(model, rows[:50])  # what runs first is slower
+    piece_by_piece(model, rows[:5])
     took, made = measured({
-        "one piece a pass": partial(piece_by_piece, model, rows, coded),
-        "score_pieces": partial(in_batches, model, rows, coded),
+        "one piece a pass": partial(piece_by_piece, model, rows),
+        "score_pieces": partial(in_batches, model, rows),
     }, told.repeat)  # fmt: skip
     expected, found = ([one for row in scores for one in row] for scores in made.values())
     tokens = sum(one.tokens for one in expected)
     gap = max(max(abs(a.entropy - b.entropy), abs(a.loss - b.loss)) for a, b in zip(expected, found, strict=True))
-    print(f"\n{kind}, pieces scored: {len(rows)} questions of {statistics.mean(len(read) for read, _ in coded):.0f} "
+    print(f"\n{kind}, pieces scored: {len(rows)} questions of {statistics.mean(map(len, asked)):.0f} "
           f"tokens, {len(expected)} pieces of {tokens / len(expected):.1f}, a vocabulary of {len(model.tokenizer)}; "
           f"median of {told.repeat}")  # fmt: skip
     ratio = table(took, [tokens, tokens])

@@ -72,23 +72,17 @@ class AsEs(Segmenting):
 
 def as_es(examples: Iterable[Example], given: Given, settings: AsEs) -> Iterator[Row]:
     """Each row with reasoning as its lessons. The rows are read twice where a student scores their pieces."""
-    task, model = given.task, None
-    if settings.is_scored:
-        model = scorer(examples, given, settings)
-        settings = settings if model else settings.model_copy(update={"score": "location"})  # a mere estimate
-    texts, rows = tee(written_out(row, task, settings) for row in examples)
+    rows = (written_out(row, given.task, settings) for row in examples)
+    if settings.path == "plain":
+        yield from (whole(row, settings) if isinstance(row, Example) else row for row in rows)
+        return
+    model = scorer(examples, given, settings) if settings.is_scored else None
+    if settings.is_scored and model is None:  # a mere estimate
+        settings = settings.model_copy(update={"score": "location"})
+    texts, rows = tee(rows)
     pieces = segmented((row for row in texts if isinstance(row, Example)), settings, model)
     for row in rows:
-        if isinstance(row, Dropped):
-            yield row
-        elif settings.path == "plain":
-            yield whole(row, settings)
-        elif found := next(pieces):
-            yield from lessons(row, found, settings)
-        else:
-            yield Dropped(
-                row, STEP, "no_pieces", f"no piece of its {settings.of} has more than {settings.short_words} words"
-            )
+        yield from lessons(row, next(pieces), settings) if isinstance(row, Example) else [row]
 
 
 def written_out(row: Example, task: Task, settings: AsEs) -> Row:
@@ -115,9 +109,11 @@ def scorer(examples: Iterable[Example], given: Given, settings: AsEs) -> Any:
     return given.trained(student, texts_of(given.task), texts, seed=settings.seed, card={"Recipe": STEP})
 
 
-def lessons(row: Example, pieces: Sequence[Piece], settings: AsEs) -> Iterator[Example]:
+def lessons(row: Example, pieces: Sequence[Piece], settings: AsEs) -> Iterator[Row]:
     """Each segment of a row after the question and all that goes before it."""
     before, segments = prompt_of(row), runs(pieces, merge=settings.merge)
+    if not segments:
+        yield Dropped(row, STEP, "no_pieces", f"its {settings.of} has no piece of over {settings.short_words} words")
     for number, run in enumerate(segments):
         text = "".join(piece.text for piece in run).strip()
         text = settings.ending.tag(text) if run is segments[-1] else text
