@@ -67,7 +67,7 @@ def same_elsewhere(folder: Path) -> dict[str, Any]:
             content[name] = manifest
         elif path.name == "scores.json":
             scores = orjson.loads(content[name])
-            scores["student"].pop("seconds")
+            scores["students"][""].pop("seconds")
             content[name] = scores
         elif path.name == "training.json":
             training = orjson.loads(content[name])

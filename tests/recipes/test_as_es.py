@@ -300,12 +300,22 @@ def test_what_was_learnt_by_heart_is_written_in_turns(study: dict[str, Any], tmp
         for row in problems()
     ]
     for arm, settings in chains.items():
-        right, answers = 0, answered(tmp_path / "run" / "arms" / arm, asked, settings)
+        told = settings | {"boundary": "\n" if kind == "causal" else ""}
+        right, answers = 0, answered(tmp_path / "run" / "arms" / arm, asked, told)
         for row, answer in zip(asked, answers, strict=True):
             right += answer.rationale == f"{row.rationale} The answer is {row.target}."
-        assert right >= 10, arm
-    pieces = answered(tmp_path / "run" / "arms" / "dual", asked, cut)[0].notes["pieces"]
+        assert right >= 10, (arm, answers[0].rationale)
+    told = cut | {"boundary": "\n" if kind == "causal" else ""}
+    pieces = answered(tmp_path / "run" / "arms" / "dual", asked, told)[0].notes["pieces"]
     assert [part for part, _ in pieces] == ["es", "as"]
+
+
+def test_a_causal_student_is_told_where_the_next_segment_begins(study: dict[str, Any]):
+    for kind, boundary in (("seq2seq", ""), ("causal", "\n")):
+        checked, _ = load_study(study | {"student": study["student"] | {"kind": kind}})
+        plan = next(arm for arm in checked.plans() if arm.name == "uni")
+        assert plan.chain[0].settings.model_dump()["boundary"] == boundary
+    assert [row.input[-5:] for row in lessons(EGGS, boundary="\n")[:2]] == ["?\nA:\n", "ggs.\n"]
 
 
 def answered(arm: Path, asked: list[Example], settings: dict[str, Any]) -> list[Any]:

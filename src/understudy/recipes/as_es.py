@@ -35,7 +35,7 @@ from understudy.segmenting import Segmenting, segmented
 from understudy.settings import Settings
 from understudy.students.reasoning import answer_said, answer_text
 from understudy.students.serial import prompt_of
-from understudy.students.settings import AnyLanguageSettings, LanguageSettings, Seq2SeqSettings, WritingSettings
+from understudy.students.settings import CausalSettings, LanguageSettings, Seq2SeqSettings, WritingSettings
 from understudy.task import Task
 
 STEP = "as_es"
@@ -51,6 +51,9 @@ class AsEs(Segmenting):
     """The student that entropy and loss are of, trained on the plain texts; left out, one like the arm's."""
     of: Literal["rationale", "target"] = "rationale"
     """What is cut: the reasoning, or, where that is a text such as a report, the answer."""
+    boundary: str | None = None
+    """What parts the text so far from the next segment; left out, a line break for a causal student, which could not
+    tell where a segment ends without, and nothing for seq2seq."""
     rounds: int = Field(default=5, ge=1)
     """The most rounds of two segments that are written to a question."""
     max_tokens: int = Field(default=100, ge=1)
@@ -118,7 +121,8 @@ def lessons(row: Example, pieces: Sequence[Piece], settings: AsEs) -> Iterator[R
         text = "".join(piece.text for piece in run).strip()
         text = settings.ending.tag(text) if run is segments[-1] else text
         asked = {} if number else {"question": row.input}
-        yield lesson(row, number, before, text, part=run[0].tag, pieces=[asdict(piece) for piece in run], **asked)
+        made = lesson(row, number, before, text, part=run[0].tag, pieces=[asdict(piece) for piece in run], **asked)
+        yield made.replace(input=before + (settings.boundary or ""))
         before = joined(before, text)
 
 
@@ -137,19 +141,21 @@ def texts_of(task: Task) -> Task:
     return Task(instruction=task.instruction, kind="generation")
 
 
-def writing(settings: AsEs, student: Settings | None) -> AnyLanguageSettings:
+def writing(settings: AsEs, student: Settings | None) -> LanguageSettings:
     """The student as one that goes on with texts. Raises SettingsError where it cannot write."""
     if not isinstance(student, LanguageSettings):
         raise SettingsError(f"student.kind: recipe {STEP!r} needs one that writes; use seq2seq or causal")
     room = settings.max_tokens * (settings.rounds if settings.path == "plain" else 1)
     longer = {"max_target_length": max(room, student.max_target_length)} if isinstance(student, Seq2SeqSettings) else {}
-    return student.model_copy(update={"prompt": "bare", "shots": 0, "max_new_tokens": room, **longer})  # pyright: ignore
+    return student.model_copy(update={"prompt": "bare", "shots": 0, "max_new_tokens": room, **longer})
 
 
 def fitted(settings: AsEs, student: Settings) -> AsEs:
-    """With the arm's student as the scorer, where one scores and none is named."""
+    """With the arm's student as the scorer, where one scores and none is named, and the boundary that it needs."""
     own = settings.scorer or (writing(settings, student) if settings.is_scored else None)
-    return settings.model_copy(update={"scorer": own})
+    usual = "\n" if isinstance(student, CausalSettings) else ""
+    parts = usual if settings.boundary is None else settings.boundary
+    return settings.model_copy(update={"scorer": own, "boundary": parts})
 
 
 def plan(settings: AsEs, task: Task) -> Plan:
@@ -161,9 +167,9 @@ def plan(settings: AsEs, task: Task) -> Plan:
 
     def answer(models: Models, rows: Iterable[Example]) -> Iterator[Prediction]:
         rows, asked = tee(rows)
-        limits = {"rounds": 1, "turns": 1} if is_plain else {"rounds": settings.rounds}
+        how: Any = {"rounds": 1, "turns": 1} if is_plain else {"rounds": settings.rounds, "boundary": settings.boundary}
         writers, prompts = [models[part] for part in turns], map(prompt_of, asked)
-        for row, one in zip(rows, iterate(writers, prompts, is_over=ending.is_over, **limits), strict=True):
+        for row, one in zip(rows, iterate(writers, prompts, is_over=ending.is_over, **how), strict=True):
             text = ending.untag(one.text).strip()
             said = text if settings.of == "target" else ending.said(text)
             if said is None:  # of numbers the last one counts then, as in the authors' code

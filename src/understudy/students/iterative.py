@@ -40,6 +40,7 @@ def iterate(
     is_over: Callable[[str], bool],
     rounds: int = 5,
     turns: int = 2,
+    boundary: str | None = None,
 ) -> Iterator[Iterated]:
     """What the models write to each prompt in turns, in input order; memory does not grow with the prompts.
 
@@ -51,6 +52,7 @@ def iterate(
         is_over: whether nothing should follow the text so far, in which the prompt is not.
         rounds: the most rounds of a text.
         turns: steps a round.
+        boundary: stands between the text so far and what a model writes, where it learnt so.
 
     Raises: as ``Model.predict``.
     """
@@ -61,7 +63,7 @@ def iterate(
             if not going:
                 break
             number = step % len(models)
-            answers = models[number].predict([joined(row.prompt, row.text) for row in going])
+            answers = models[number].predict([joined(row.prompt, row.text) + (boundary or "") for row in going])
             for row, answer in zip(going, answers, strict=True):
                 row.rounds = step // turns + 1
                 row.take(number, str(answer.output).strip(), len(models), is_over)
