@@ -26,9 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from understudy.errors import DataError
 
 ENDED = 4  # ended rows are taken out, and waiting ones in, when they are one in so many: each time keys are copied
-READ_TOKENS = (
-    4096  # of prompts that are read together: attention to all of them at once stays in reach of the processor
-)
+READ_TOKENS = 4096  # of prompts that are read together: what attention makes of them stays near the processor
 
 Choose: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
 """Logits (rows, vocabulary) float32, and the number of each row's prompt, to token ids (rows)."""
