@@ -368,6 +368,7 @@ def test_reasoning_of_an_earlier_recipe_is_cut(study: dict[str, Any], tmp_path: 
         (["arms.dual=[{as_es: {ends: pattern, pattern: 'x*'}}]"], "pattern: 'x*' is in every text"),
         (["arms.dual=[{as_es: {ends: pattern, pattern: '####'}}]"], "or not in 'The answer is 0.'"),
         (["arms.dual=[{as_es: {score: entropie}}]"], "as_es.score"),
+        (["arms.dual=[{as_es: {scorer: {kind: classifier}}}]"], "with kind: causal or kind: seq2seq"),
         (["arms.x={chain: [as_es], continues: dual}"], "arm 'dual' has several students a seed"),
     ],
 )

@@ -173,22 +173,24 @@ class Seq2SeqSettings(LanguageSettings):
 
 AnyLanguageSettings: TypeAlias = CausalSettings | Seq2SeqSettings
 
-TunableSettings: TypeAlias = Annotated[
-    Annotated[CausalSettings, Tag("<causal>")] | Annotated[ClassifierSettings, Tag("<classifier>")],
-    Discriminator(
+
+def _by_kind(*kinds: str) -> Discriminator:
+    """Tells the settings of students apart by their kind, which must be one of these."""
+    return Discriminator(
         lambda value: f"<{value.get('kind') if isinstance(value, dict) else getattr(value, 'kind', '')}>",
         custom_error_type="kind",
-        custom_error_message="give the settings of a student, with kind: causal or kind: classifier",
-    ),
+        custom_error_message=f"give the settings of a student, with {' or '.join(f'kind: {kind}' for kind in kinds)}",
+    )
+
+
+TunableSettings: TypeAlias = Annotated[
+    Annotated[CausalSettings, Tag("<causal>")] | Annotated[ClassifierSettings, Tag("<classifier>")],
+    _by_kind("causal", "classifier"),
 ]
 """Those of the students that can be a teacher."""
 
 WritingSettings: TypeAlias = Annotated[
     Annotated[CausalSettings, Tag("<causal>")] | Annotated[Seq2SeqSettings, Tag("<seq2seq>")],
-    Discriminator(
-        lambda value: f"<{value.get('kind') if isinstance(value, dict) else getattr(value, 'kind', '')}>",
-        custom_error_type="kind",
-        custom_error_message="give the settings of a student, with kind: causal or kind: seq2seq",
-    ),
+    _by_kind("causal", "seq2seq"),
 ]
 """Those of the students that write."""
