@@ -12,6 +12,7 @@ STEPS = [
     {"records", "settings", "templates", "progress", "choices", "pretrained", "generation"},
     {"prompts", "task", "segment"},
     {"sources", "workspace"},
+    {"corpus"},
     {"teachers", "splits"},
     {"retrieve"},
     {"curate", "evaluation"},
