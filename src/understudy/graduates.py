@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from understudy.workspace import Rows, Workspace
 from understudy.workspace.files import write_atomically
 
 SECONDS_BETWEEN_WORDS = 0.3
+PROBED = 400  # test rows
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,9 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
     task = lessons.arm.task
     settings = pupil.settings.model_dump_json(exclude={"base", "checkpoint_every_s"})  # base is there by content
     key = digest(
-        "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest
-    )
+        "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest,
+        *([lessons.held_back.key] if lessons.held_back else []),
+    )  # fmt: skip
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
     done = _done(scores) if predictions.exists() else {}
     if done.get("key") == key:
@@ -163,11 +166,35 @@ def _train_part(pupil: Pupil, part: str, test: Rows, watch: Watch) -> Trained:
     plan, name = pupil.lessons.arm.plan, f"{pupil.name}, {part}" if part else pupil.name
     settings = plan.settings(pupil.settings)
     return train(
-        settings, plan.task, filter(plan.parts[part], pupil.lessons.rows),
+        settings, plan.task, _Part(pupil.lessons.rows, plan.parts[part]),
         pupil.folder / part / "model", seed=pupil.seed,
         progress=lambda what, step, total: watch.step(f"{name}: {what}", step, total),
         card=_card(pupil, name), shots=_shots(pupil, settings, test),
+        held_back=pupil.lessons.held_back or (), probe=_probe(test),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Those of the rows that one student learns from, read anew at every iteration."""
+
+    rows: Rows
+    belongs: Callable[[Example], bool]
+
+    def __iter__(self) -> Iterator[Example]:
+        return filter(self.belongs, self.rows)
+
+
+def _probe(test: Rows) -> Callable[[Model], float]:
+    """How many of some test rows a student has right on its way; the same rows always, and no choice is made by it."""
+
+    def probe(model: Model) -> float:
+        some = nsmallest(PROBED, test, key=lambda row: digest(row.id))
+        return sum(answer.output == row.target for answer, row in zip(model.predict(some), some, strict=True)) / len(
+            some
+        )
+
+    return probe
 
 
 def _answered(pupil: Pupil, models: Mapping[str, Model], test: Rows, watch: Watch) -> Iterator[Prediction]:

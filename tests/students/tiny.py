@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 FAMILIES = ("llama", "opt", "gpt_neox", "gpt2", "bloom")
 ENCODER_DECODERS = ("t5", "bart")
+GAP_FILLERS = ("roberta", "bert", "modernbert", "deberta-v2")
 END = "<|end|>"
 
 
@@ -77,4 +79,30 @@ def write_seq2seq(family: str, folder: Path, positions: int = 256, dropout: floa
     network = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(family, vocab_size=len(tokenizer), **ids, **own))
     network.generation_config = GenerationConfig(**ids, **asked)
     network.save_pretrained(folder)
+    return str(folder)
+
+
+def write_masked(family: str, folder: Path, positions: int = 66, mask: str | None = "<mask>") -> str:
+    """A masked language model of two layers with a tokenizer of bytes; weights are drawn wide."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    bytewise: Any = Tokenizer(models.BPE({token: i for i, token in enumerate(names)}, []))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    bytewise.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>"}
+    special |= {"mask_token": mask} if mask else {}
+    PreTrainedTokenizerFast(tokenizer_object=bytewise, **special).save_pretrained(folder)
+    shared = {"vocab_size": len(names), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "intermediate_size": 64, "max_position_embeddings": positions, "pad_token_id": 1,
+              "initializer_range": 0.2}  # fmt: skip
+    own = {"modernbert": {"cls_token_id": 0, "sep_token_id": 2, "bos_token_id": 0, "eos_token_id": 2}}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **shared, **own.get(family, {}))
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     return str(folder)

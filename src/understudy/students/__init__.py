@@ -23,6 +23,7 @@ from understudy.students.settings import (
     CausalSettings,
     ClassifierSettings,
     LanguageSettings,
+    MaskedSettings,
     Seq2SeqSettings,
     StudentSettings,
 )
@@ -36,18 +37,21 @@ KINDS: Mapping[str, type[StudentSettings]] = {
     "classifier": ClassifierSettings,
     "causal": CausalSettings,
     "seq2seq": Seq2SeqSettings,
+    "masked": MaskedSettings,
 }
 ANSWERED = ("classification", "multilabel", "choice", "extraction", "numeric", "generation")
-CONTINUE = ("causal", "seq2seq")  # the kinds whose trained student can be a base
+CONTINUE = ("causal", "seq2seq", "masked")  # the kinds whose trained student can be a base
 LEARNS: Mapping[str, tuple[str, ...]] = {
     "classifier": ("classification", "multilabel"),
-    "causal": ANSWERED,
+    "causal": (*ANSWERED, "pretraining"),
     "seq2seq": ANSWERED,
+    "masked": ("pretraining",),
 }
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "classifier": ("torch", "transformers", "sklearn", "safetensors"),
     "causal": ("torch", "transformers", "accelerate", "safetensors"),
     "seq2seq": ("torch", "transformers", "accelerate", "safetensors"),
+    "masked": ("torch", "transformers", "accelerate", "safetensors"),
 }
 
 
@@ -104,6 +108,8 @@ def train(
     progress: Progress | None = None,
     card: Mapping[str, str] | None = None,
     shots: Sequence[Example] = (),
+    held_back: Iterable[Example] = (),
+    probe: Callable[[Model], float] | None = None,
 ) -> Trained:
     """Train the student that ``settings`` describe and leave it in ``folder``, whole or not at all.
 
@@ -117,6 +123,9 @@ def train(
         progress: called with what is done, how much of it, and the total, a few times a second.
         card: lines for the model card, e.g. ``{"Arm": "gold", "Recipe": "..."}``.
         shots: solved rows for the prompt of a language model with ``prompt: instruction``.
+        held_back: for kind: pretraining, texts on which the loss is measured on the way; read several times, as
+            ``examples`` are then.
+        probe: for kind: pretraining, what else the student is worth on the way, a share.
 
     Raises:
         DataError: there are no rows, or a row's target is none of the task's labels.
@@ -126,6 +135,8 @@ def train(
     if isinstance(settings, Mapping):
         settings = validate(settings_model(settings.get("kind", "")), dict(settings), "student")
     more: dict[str, Any] = {"shots": shots} if isinstance(settings, LanguageSettings) else {}
+    if task.kind == "pretraining":
+        more |= {"held_back": held_back, "probe": probe}
     for kind, model in KINDS.items():
         if isinstance(settings, model):
             return _student(kind).train(
@@ -154,7 +165,7 @@ def prepare(settings: Settings, task: Task) -> str:
         MissingPackage: PyTorch, transformers or the packaged base is not installed.
         SettingsError: the student does not go with the task's kind.
     """
-    assert isinstance(settings, CausalSettings | Seq2SeqSettings | ClassifierSettings)
+    assert isinstance(settings, CausalSettings | Seq2SeqSettings | MaskedSettings | ClassifierSettings)
     if task.kind not in LEARNS[settings.kind]:
         fits = ", ".join(LEARNS[settings.kind])
         raise SettingsError(f"student.kind: a {settings.kind} cannot learn kind: {task.kind}; it fits {fits}")

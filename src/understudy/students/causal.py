@@ -13,13 +13,16 @@ from transformers import GenerationConfig
 from understudy.errors import DataError
 from understudy.generation import generate
 from understudy.records import Example
-from understudy.students import course, serial
+from understudy.students import Trained, course, pretraining, serial
 from understudy.students.answers import BATCH_TOKENS, LanguageModel
 from understudy.students.choices import Ranked, rank
 from understudy.students.course import Laid
 from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
-from understudy.students.packing import IGNORED, Row, isolates, packed, padded_rows, shares_out
-from understudy.students.scratch import causal_from_scratch
+from understudy.students.masking import Drawn
+from understudy.students.packing import IGNORED, Row, isolates, packed, padded_rows, shares_out, usual_attention
+from understudy.students.pretraining import Laying, Probe, Way
+from understudy.students.scratch import causal_from_scratch, tokenizer_of
+from understudy.students.sentences import SentenceModel
 from understudy.students.settings import CausalScratch, CausalSettings
 from understudy.students.written import opened
 from understudy.task import Task
@@ -34,7 +37,8 @@ def open_base(settings: CausalSettings, texts: Iterable[str]) -> tuple[Any, Any]
         DataError: as ``read_base``, or the base sees later tokens, or has no stop token.
     """
     if isinstance(settings.base, CausalScratch):
-        return causal_from_scratch(settings.base, texts, settings.max_length + settings.max_new_tokens)
+        tokenizer = tokenizer_of(texts, settings.base.vocab_size)
+        return causal_from_scratch(settings.base, tokenizer, settings.max_length + settings.max_new_tokens), tokenizer
     network, tokenizer = read_base(settings.base, settings.revision, "causal")
     if not _reads_forward(network):
         raise DataError(
@@ -141,13 +145,54 @@ class CausalModel(LanguageModel):
         return {self._stop, *(i for i, text in enumerate(texts) if "\n" in text)}
 
 
-train = partial(course.train, open_base=open_base, lay=lay)
+def lay_text(settings: CausalSettings, network: Any, tokenizer: Any) -> Laying:
+    """Raw text as batches: each piece stands between stop tokens, behind which its first token is learnt."""
+    stop = stop_of(network, tokenizer)
+    start = stop if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    why = _not_packed(network, settings, longest_of(network, settings.max_length))
+
+    def collate(batch: Sequence[Drawn]) -> dict[str, Any]:
+        pieces = [piece.tolist() for one in batch for piece in one.pieces]
+        rows = [Row(input_ids=piece, labels=[IGNORED, *piece[1:]]) for piece in pieces]
+        return padded_rows(rows, pad_id=stop) if why else packed(rows)
+
+    layout = f"grouped by length: {why}" if why else "packed"
+    return Laying([start], [stop], collate, not why, layout, aside=partial(usual_attention, network))
+
+
+WAY = Way(
+    tokenizer=lambda scratch, texts: tokenizer_of(texts, scratch.vocab_size),
+    network=causal_from_scratch,
+    base=lambda settings: open_base(settings, ()),
+    lay=lay_text,
+)
+
+
+def train(
+    settings: CausalSettings,
+    task: Task,
+    examples: Iterable[Example],
+    folder: Path,
+    *,
+    shots: Sequence[Example] = (),
+    held_back: Iterable[Example] = (),
+    probe: Probe | None = None,
+    **more: Any,
+) -> Trained:
+    """See ``understudy.students.train``."""
+    if task.kind == "pretraining":
+        return pretraining.train(settings, task, examples, folder, held_back=held_back, probe=probe, way=WAY, **more)
+    return course.train(settings, task, examples, folder, shots=shots, open_base=open_base, lay=lay, **more)
+
+
 check = partial(course.check, open_base=open_base)
 
 
-def load(folder: Path) -> CausalModel:
+def load(folder: Path) -> CausalModel | SentenceModel:
     """See ``understudy.students.load_model``."""
-    return CausalModel(*opened(folder))
+    network, tokenizer, about = opened(folder)
+    model = SentenceModel if about.task == "pretraining" else CausalModel
+    return model(network, tokenizer, about)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from understudy.students.early_stop import EarlyStop, split
 from understudy.students.language import names_of, origin_of
 from understudy.students.lora import with_lora
 from understudy.students.settings import AnyLanguageSettings, Lora
-from understudy.students.trainer import arguments, fit
+from understudy.students.trainer import Lessons, arguments, fit, order_of
 from understudy.students.written import About, card_facts, save
 from understudy.task import Task
 
@@ -143,9 +143,10 @@ def _fit(
             network, [laid.rows[i] for i in held], laid.collate, checkpoints, every=settings.evaluate_every,
             patience=settings.patience,
         )  # fmt: skip
+    lessons = Lessons(rows, order_of(tokens, settings.batch_size, seed, laid.by_length))
     run = fit(
-        network, rows, tokens, laid.collate, settings, folder=checkpoints, fingerprint=fingerprint, seed=seed,
-        by_length=laid.by_length, report=report, early=early,
+        network, lessons, tokens, laid.collate, settings, folder=checkpoints, fingerprint=fingerprint, seed=seed,
+        report=report, early=early,
     )  # fmt: skip
     if early and early.kept:
         details["held_back"] = asdict(early.kept)

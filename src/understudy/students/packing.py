@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypedDict
 
@@ -110,6 +111,18 @@ def isolates(network: Any, limit: int) -> bool:
     if not same:
         network.set_attn_implementation(usual)
     return same
+
+
+@contextmanager
+def usual_attention(network: Any) -> Iterator[None]:
+    """Let a network that attends row by row read other batches meanwhile."""
+    now = network.config._attn_implementation
+    if now == ROW_BY_ROW:
+        network.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(now)
 
 
 def attend(

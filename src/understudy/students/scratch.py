@@ -8,21 +8,23 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     GPT2Config,
     LlamaConfig,
     PreTrainedTokenizerFast,
+    RobertaConfig,
     T5Config,
 )
 
-from understudy.students.settings import CausalScratch, Scratch, Seq2SeqScratch
+from understudy.students.settings import CausalScratch, MaskedScratch, Scratch, Seq2SeqScratch
 
 PAD, END = "<|pad|>", "<|end|>"
+ROBERTAS = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
 
-def causal_from_scratch(scratch: CausalScratch, texts: Iterable[str], positions: int) -> tuple[Any, Any]:
-    """A causal language model of so many positions, and its tokenizer."""
-    tokenizer = _tokenizer_of(texts, scratch.vocab_size)
+def causal_from_scratch(scratch: CausalScratch, tokenizer: Any, positions: int) -> Any:
+    """A causal language model of so many positions."""
     shared = {
         "vocab_size": len(tokenizer),
         "hidden_size": scratch.hidden_size,
@@ -33,16 +35,37 @@ def causal_from_scratch(scratch: CausalScratch, texts: Iterable[str], positions:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": True,
-        "initializer_range": 0.02 * (768 / scratch.hidden_size) ** 0.5,  # GPT-2's, by width: small networks start alive
+        "initializer_range": _spread(scratch),
     }
     if scratch.architecture == "gpt2":
-        return AutoModelForCausalLM.from_config(GPT2Config(**shared)), tokenizer
-    return AutoModelForCausalLM.from_config(LlamaConfig(**shared, intermediate_size=_inner(scratch))), tokenizer
+        return AutoModelForCausalLM.from_config(GPT2Config(**shared))
+    return AutoModelForCausalLM.from_config(LlamaConfig(**shared, intermediate_size=_inner(scratch)))
+
+
+def masked_from_scratch(scratch: MaskedScratch, tokenizer: Any, positions: int) -> Any:
+    """A RoBERTa of so many positions; without dropout, as small networks see no text often."""
+    pad = tokenizer.pad_token_id
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=scratch.hidden_size,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        intermediate_size=4 * scratch.hidden_size,
+        max_position_embeddings=positions + pad + 1,  # RoBERTa counts them from behind that of the padding
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=_spread(scratch),
+        pad_token_id=pad,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+    )
+    return AutoModelForMaskedLM.from_config(config)
 
 
 def seq2seq_from_scratch(scratch: Seq2SeqScratch, texts: Iterable[str]) -> tuple[Any, Any]:
     """A T5, whose positions have no end, and its tokenizer, which ends a text with the stop token."""
-    tokenizer = _tokenizer_of(texts, scratch.vocab_size)
+    tokenizer = tokenizer_of(texts, scratch.vocab_size)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[attr-defined]
         single=f"$A {END}", special_tokens=[(END, tokenizer.eos_token_id)]
     )
@@ -62,21 +85,41 @@ def seq2seq_from_scratch(scratch: Seq2SeqScratch, texts: Iterable[str]) -> tuple
     return AutoModelForSeq2SeqLM.from_config(config), tokenizer
 
 
+def _spread(scratch: Scratch) -> float:
+    """The standard deviation of weights: GPT-2's and RoBERTa's, by width, so that small networks start alive."""
+    return 0.02 * (768 / scratch.hidden_size) ** 0.5
+
+
 def _inner(scratch: Scratch) -> int:
     """The width between the two maps of a layer: 8/3 of the network's, as Llama and T5 have it."""
     return -(-scratch.hidden_size * 8 // 3 // 16) * 16
 
 
-def _tokenizer_of(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, so that it knows every text."""
+def tokenizer_of(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of so many tokens at most, so that it knows every text."""
+    return PreTrainedTokenizerFast(tokenizer_object=_bytewise(texts, size, [PAD, END]), pad_token=PAD, eos_token=END)
+
+
+def masked_tokenizer_of(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """The same with the special tokens of RoBERTa, two of which stand around every text."""
+    start, end = ROBERTAS["cls_token"], ROBERTAS["sep_token"]
+    bytewise = _bytewise(texts, size, [*ROBERTAS.values()])
+    ids = [(token, bytewise.token_to_id(token)) for token in (start, end)]
+    bytewise.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", pair=f"{start} $A {end} {end} $B {end}", special_tokens=ids
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bytewise, **ROBERTAS, bos_token=start, eos_token=end)
+
+
+def _bytewise(texts: Iterable[str], size: int, special: list[str]) -> Any:
     bytewise: Any = Tokenizer(models.BPE())
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[PAD, END],
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bytewise.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bytewise, pad_token=PAD, eos_token=END)
+    return bytewise

@@ -93,6 +93,15 @@ class Seq2SeqScratch(Scratch):
     """Whose network: llama or gpt2; for seq2seq t5."""
 
 
+class MaskedScratch(Scratch):
+    """A masked language model with random weights."""
+
+    architecture: Literal["roberta"] = "roberta"
+    """Whose network: llama or gpt2; for seq2seq t5, for masked roberta."""
+    vocab_size: int = Field(default=8192, ge=261)
+    """The most tokens of the tokenizer: 256 bytes, five special ones, and merges."""
+
+
 class Lora(Settings):
     """Low-rank adapters (peft): they alone are trained, and merged into the network at the end."""
 
@@ -106,7 +115,20 @@ class Lora(Settings):
     """Names of the layers that get adapters, e.g. [q_proj, v_proj]; null is every linear layer but the output."""
 
 
-class LanguageSettings(StudentSettings):
+class TrainerSettings(StudentSettings):
+    """What the students have that transformers' Trainer trains."""
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches a step."""
+    report_to: str | tuple[str, ...] = "none"
+    """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
+    trainer: dict[str, Any] = {}
+    """Any further transformers.TrainingArguments; they win over what stands above."""
+
+
+class LanguageSettings(TrainerSettings):
     """What the students have that read a question and write an answer, for every task but pretraining."""
 
     max_length: int = Field(default=512, ge=8)
@@ -114,10 +136,6 @@ class LanguageSettings(StudentSettings):
     ones are kept, and the row is counted."""
     lora: Lora | None = None
     """Train low-rank adapters only; null trains the whole network."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    """Peak learning rate."""
-    gradient_accumulation: int = Field(default=1, ge=1)
-    """Batches a step."""
     rank_by: Literal["letter", "text"] = "letter"
     """How a row with options is answered, in training and after: by the letter of one, chosen by its likelihood, or
     by its text, chosen by the likelihood of its mean token."""
@@ -135,10 +153,6 @@ class LanguageSettings(StudentSettings):
     """Steps between two measurements of the loss on rows held back; the last step is measured too."""
     patience: int = Field(default=3, ge=1)
     """The training ends when the loss on rows held back has not fallen for so many measurements."""
-    report_to: str | tuple[str, ...] = "none"
-    """Where the training is logged: none, or integrations of transformers such as wandb or tensorboard."""
-    trainer: dict[str, Any] = {}
-    """Any further transformers.TrainingArguments; they win over what stands above."""
 
     @model_validator(mode="after")
     def _shows(self) -> LanguageSettings:
@@ -158,6 +172,38 @@ class CausalSettings(LanguageSettings):
     """The tokens that are learnt: all of them, or those after the question. The stop token always is."""
     packing: bool = True
     """Lay several rows of a batch into one sequence, none sees another; where the base cannot, group by length."""
+    lines: bool = False
+    """For kind: pretraining: learn each line of a text by itself; false learns whole texts."""
+    measurements: int = Field(default=10, ge=1)
+    """For kind: pretraining: how often on the way, evenly spaced, the student is measured on what nobody learns."""
+
+
+class MaskedSettings(TrainerSettings):
+    """A masked language model: it learns to fill gaps in raw text."""
+
+    kind: Literal["masked"] = "masked"
+    """Which student."""
+    base: Annotated[Name | Annotated[MaskedScratch, Tag("<settings>")], NAME_OR_SETTINGS]
+    """The model to start from: a folder, a hub id, or the settings of a network with random weights."""
+    max_length: int = Field(default=128, ge=8)
+    """Tokens of a sequence."""
+    batch_size: int = Field(default=32, ge=1)
+    """Sequences a step; on several accelerators, or with gradient accumulation, so many each time."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Peak learning rate."""
+    lines: bool = True
+    """Learn each line of a text by itself; false learns whole texts."""
+    packing: bool = False
+    """Fill each sequence with texts, or lines, none of which sees another; what is longer goes on in a further
+    sequence. Otherwise each has a sequence of its own, and what is longer is cut off and counted."""
+    mask: float = Field(default=0.15, gt=0, lt=1)
+    """The part of the tokens that is to be found; of these 8 in 10 are hidden, 1 is another token, 1 stays."""
+    within_word: bool = False
+    """Of the sentences of a test, hide the later tokens of a hidden token's word too."""
+    score_precision: Literal["auto", "bf16", "fp32"] = "fp32"
+    """Arithmetic in which the sentences of a test are scored."""
+    measurements: int = Field(default=10, ge=1)
+    """How often on the way, evenly spaced, the student is measured on what nobody learns."""
 
 
 class Seq2SeqSettings(LanguageSettings):

@@ -9,12 +9,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import accumulate, count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -27,7 +28,7 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress
 from understudy.students.batches import shuffled
 from understudy.students.early_stop import EarlyStop
-from understudy.students.settings import LanguageSettings
+from understudy.students.settings import TrainerSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically
 
@@ -57,7 +58,7 @@ class Lessons(Dataset[Any]):
         return self.rows[self.order[i]]
 
 
-def arguments(settings: LanguageSettings, folder: Path, seed: int) -> TrainingArguments:
+def arguments(settings: TrainerSettings, folder: Path, seed: int) -> TrainingArguments:
     """The settings as transformers' own; ``settings.trainer`` wins.
 
     Raises:
@@ -103,30 +104,39 @@ def arguments(settings: LanguageSettings, folder: Path, seed: int) -> TrainingAr
         raise SettingsError(f"student.trainer: {str(error).strip().splitlines()[0]}") from error
 
 
+class Ordered(Protocol):
+    """Rows that Trainer reads one after another: in an order that is a function of the epoch alone."""
+
+    @property
+    def order_of(self) -> Callable[[int], Sequence[int] | NDArray[Any]]:
+        """Epoch -> row numbers."""
+        ...
+
+
 def fit(
     network: Any,
-    rows: Sequence[Any],
-    tokens: Sequence[int],
+    lessons: Ordered,
+    tokens: Sequence[int] | NDArray[Any],
     collate: Callable[[list[Any]], dict[str, Tensor]],
-    settings: LanguageSettings,
+    settings: TrainerSettings,
     *,
     folder: Path,
     fingerprint: str,
     seed: int,
-    by_length: bool,
     report: Progress,
     early: EarlyStop | None = None,
+    measuring: TrainerCallback | None = None,
 ) -> Run:
     """Train ``network`` in place, from the last whole checkpoint in ``folder`` that has this ``fingerprint``.
 
     Args:
+        lessons: a dataset of PyTorch, as ``Lessons``.
         tokens: how many of each row.
         collate: rows -> what the network takes, with ``labels``.
-        by_length: whether a batch is of rows of like length.
         early: what may end the training before, and then has the best weights kept.
+        measuring: called as the training goes on.
     """
     args = arguments(settings, folder, seed)
-    lessons = Lessons(rows, _order(tokens, settings.batch_size, seed, by_length))
     costs = _tokens_by_step(tokens, lessons.order_of, args)
     if not settings.trainer.keys() & {"max_steps", "num_train_epochs"}:
         args.max_steps = _steps(settings, costs)
@@ -134,7 +144,7 @@ def fit(
             return Run()
     before = _prepare(folder, fingerprint, args.should_save)
     watch = _Watch(folder, fingerprint, settings.checkpoint_every_s, before, report)
-    callbacks = [early, watch] if early else [watch]  # early first: what it has ended is not saved
+    callbacks = [one for one in (early, measuring, watch) if one]  # watch last: it saves what the others noted
     with _own_draws(), quiet():
         trainer = Trainer(network, args, data_collator=collate, train_dataset=lessons, callbacks=callbacks)  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # what it prints would stand among the results
@@ -145,7 +155,16 @@ def fit(
             trainer.accelerator.wait_for_everyone()  # the first clears the folder away
     steps = trainer.state.global_step
     report("training", steps, steps)  # which an early stop has not said yet
-    return Run(steps, sum(cost for _, cost in zip(range(steps), costs(), strict=False)), watch.seconds())
+    return Run(steps, sum(islice(costs(), steps)), watch.seconds())
+
+
+def tokens_at(
+    lessons: Ordered, tokens: Sequence[int] | NDArray[Any], settings: TrainerSettings, steps: Sequence[int]
+) -> list[int]:
+    """How many tokens a training has seen after each of these numbers of steps."""
+    costs = _tokens_by_step(tokens, lessons.order_of, arguments(settings, Path("checkpoint"), seed=0))
+    ends = [0, *accumulate(islice(costs(), max(steps, default=0)))]
+    return [ends[step] for step in steps]
 
 
 class _Watch(TrainerCallback):
@@ -208,8 +227,8 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def _order(lengths: Sequence[int], size: int, seed: int, by_length: bool) -> Callable[[int], list[int]]:
-    """Epoch -> row numbers."""
+def order_of(lengths: Sequence[int], size: int, seed: int, by_length: bool) -> Callable[[int], list[int]]:
+    """Epoch -> row numbers; with ``by_length`` a batch is of rows of like length."""
 
     def random_order(epoch: int) -> list[int]:
         order = list(range(len(lengths)))
@@ -226,8 +245,11 @@ def _order(lengths: Sequence[int], size: int, seed: int, by_length: bool) -> Cal
 
 
 def _tokens_by_step(
-    tokens: Sequence[int], order_of: Callable[[int], list[int]], args: TrainingArguments
+    tokens: Sequence[int] | NDArray[Any],
+    order_of: Callable[[int], Sequence[int] | NDArray[Any]],
+    args: TrainingArguments,
 ) -> Callable[[], Iterator[int]]:
+    counts = np.asarray(tokens)
     batch = args.per_device_train_batch_size * max(1, args.n_gpu) * args.world_size
     size = batch * args.gradient_accumulation_steps
 
@@ -236,12 +258,12 @@ def _tokens_by_step(
             order = order_of(epoch)
             order = order[: len(order) - len(order) % batch] if args.dataloader_drop_last else order
             for start in range(0, len(order), size):
-                yield sum(tokens[i] for i in order[start : start + size])
+                yield int(counts[order[start : start + size]].sum())
 
     return costs
 
 
-def _steps(settings: LanguageSettings, costs: Callable[[], Iterator[int]]) -> int:
+def _steps(settings: TrainerSettings, costs: Callable[[], Iterator[int]]) -> int:
     """How many steps ``settings.steps`` and ``settings.tokens`` come to."""
     if settings.tokens is None:
         return settings.steps or 0

@@ -39,11 +39,15 @@ READS = {
     "line and `### Response:`",
     "bare": "a text with nothing around it",
 }
-DOES = {"causal": "goes on", "seq2seq": "writes the answer"}
+DOES = {"causal": "goes on", "seq2seq": "writes the answer", "masked": "finds what `<mask>` hides"}
+TAGS = {"causal": "text-generation", "masked": "fill-mask"}
 USE = {
     "causal": """from transformers import pipeline
 
 answer = pipeline("text-generation", "the/folder/of/this/file")""",
+    "masked": """from transformers import pipeline
+
+find = pipeline("fill-mask", "the/folder/of/this/file")""",
     "seq2seq": """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 network = AutoModelForSeq2SeqLM.from_pretrained("the/folder/of/this/file")
@@ -67,6 +71,9 @@ class About:
     """What stands before each question, as ``serial.preface_of`` made it."""
     bare: bool = False
     """Whether it reads and writes texts with nothing around them."""
+    within_word: bool = False
+    """How a masked student scores sentences: see its settings."""
+    score_precision: str = "fp32"
 
 
 def opened(folder: Path) -> tuple[Any, Any, About]:
@@ -96,7 +103,7 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
     (folder / ABOUT).write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", "utf-8")
     front = [f"base_model: {json.dumps(base)}"] if base else []
     front += ["library_name: transformers"]
-    front += ["pipeline_tag: text-generation"] if about.kind == "causal" else []
+    front += [f"pipeline_tag: {TAGS[about.kind]}"] if about.kind in TAGS else []
     front += ["tags: [understudy, distillation]"]
     lines = [f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items()]
     reads = "bare" if about.bare else "instruction" if about.preface else "question"

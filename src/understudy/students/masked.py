@@ -1,0 +1,92 @@
+"""The masked student: a language model that learns to fill gaps in raw text, RoBERTa's way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import DataError, SettingsError
+from understudy.records import Example
+from understudy.students import Progress, Trained, pretraining
+from understudy.students.language import frame_of, origin_of, read_base
+from understudy.students.masking import Masking, at_places, keeps_apart, offset_of
+from understudy.students.pretraining import Laying, Probe, Way
+from understudy.students.scratch import masked_from_scratch, masked_tokenizer_of
+from understudy.students.sentences import SentenceModel
+from understudy.students.settings import MaskedSettings
+from understudy.students.trainer import arguments
+from understudy.students.written import opened
+from understudy.task import Task
+
+
+def open_base(settings: MaskedSettings) -> tuple[Any, Any]:
+    """The network, float32, and its tokenizer. Raises: DataError: as ``read_base``, or there is no mask token."""
+    assert isinstance(settings.base, str)
+    network, tokenizer = read_base(settings.base, settings.revision, "masked")
+    for name in ("mask_token", "pad_token"):
+        if getattr(tokenizer, f"{name}_id") is None:
+            raise DataError(f"student.base: the tokenizer of {settings.base!r} has no {name}; use another base")
+    return network, tokenizer
+
+
+def lay(settings: MaskedSettings, network: Any, tokenizer: Any) -> Laying:
+    """How texts become batches: packed where that is asked for and the network keeps them apart."""
+    masking = partial(
+        Masking,
+        share=settings.mask,
+        mask_id=tokenizer.mask_token_id,
+        pad_id=tokenizer.pad_token_id,
+        vocabulary=len(tokenizer),
+        special=frozenset(tokenizer.all_special_ids),
+        offset=offset_of(network),
+    )
+    is_apart = settings.packing and keeps_apart(network, masking(is_apart=True))
+    why = "" if not settings.packing or is_apart else ": the base does not keep packed texts apart"
+    network.accepts_loss_kwargs = False  # its loss is a mean, which Trainer divides where gradients are accumulated
+    start, end = frame_of(tokenizer)
+    layout = "packed" if is_apart else f"grouped by length{why}"
+    around = partial(at_places, network)
+    return Laying(start, end, masking(is_apart=is_apart), is_apart, layout, around)
+
+
+WAY = Way(
+    tokenizer=lambda scratch, texts: masked_tokenizer_of(texts, scratch.vocab_size),
+    network=masked_from_scratch,
+    base=open_base,
+    lay=lay,
+)
+
+
+def train(
+    settings: MaskedSettings,
+    task: Task,
+    examples: Iterable[Example],
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None,
+    card: Mapping[str, str],
+    held_back: Iterable[Example] = (),
+    probe: Probe | None = None,
+) -> Trained:
+    """See ``understudy.students.train``."""
+    if task.kind != "pretraining":
+        raise SettingsError(f"student.kind: a masked student learns raw text, kind: pretraining, not {task.kind!r}")
+    return pretraining.train(
+        settings, task, examples, folder, seed=seed, progress=progress, card=card, held_back=held_back, probe=probe,
+        way=WAY,
+    )  # fmt: skip
+
+
+def check(settings: MaskedSettings) -> str:
+    """See ``understudy.students.prepare``."""
+    arguments(settings, Path("checkpoint"), seed=0)
+    pretraining.check_base(settings, WAY)
+    return origin_of(settings)
+
+
+def load(folder: Path) -> SentenceModel:
+    """See ``understudy.students.load_model``."""
+    return SentenceModel(*opened(folder))

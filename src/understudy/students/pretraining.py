@@ -1,0 +1,252 @@
+"""Learning from raw text: one training of a masked or causal student, from texts to a folder.
+
+Token ids lie on disk, so that memory does not grow with the texts; what is hidden in an epoch is a function of the
+seed, the epoch and the sequence, so that a training that was broken off goes on to the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from transformers import AutoTokenizer
+
+from understudy.pretrained import loading
+from understudy.records import Example, digest
+from understudy.students import Progress, Trained
+from understudy.students.batches import BATCHES_A_BUCKET
+from understudy.students.course import is_first_process
+from understudy.students.delivery import deliver, finished, seldom, space, threads
+from understudy.students.language import names_of, origin_of
+from understudy.students.masking import Drawn
+from understudy.students.measuring import Measuring, loss_of
+from understudy.students.sentences import SentenceModel
+from understudy.students.sequences import Opened, Sequences, write_sequences
+from understudy.students.settings import CausalSettings, MaskedSettings, Scratch
+from understudy.students.trainer import fit, tokens_at
+from understudy.students.written import About, card_facts, save
+from understudy.task import Task
+
+PretrainingSettings: TypeAlias = MaskedSettings | CausalSettings
+Probe: TypeAlias = Callable[[SentenceModel], float]
+
+HELD_BACK_TOKENS = 32_768  # on which the loss is measured
+EXCERPTS, EXCERPT_WORDS = 64, 40  # on which the perplexity is measured at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Laying:
+    """How texts become batches for a network."""
+
+    start: list[int]  # what stands before each piece, and behind it
+    end: list[int]
+    collate: Callable[[Sequence[Drawn]], dict[str, Any]]
+    packing: bool
+    layout: str  # for a person
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What the network needs while it is trained."""
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What it needs meanwhile to read sentences as others do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one kind of student is opened and learns raw text."""
+
+    tokenizer: Callable[[Any, Iterable[str]], Any]
+    """Scratch settings and texts -> a tokenizer."""
+    network: Callable[[Any, Any, int], Any]
+    """Scratch settings, tokenizer, positions -> a network with random weights."""
+    base: Callable[[Any], tuple[Any, Any]]
+    """Settings with a base -> network and tokenizer. Raises DataError."""
+    lay: Callable[[Any, Any, Any], Laying]
+    """Settings, network, tokenizer -> how it learns."""
+
+
+def train(
+    settings: PretrainingSettings,
+    task: Task,
+    examples: Iterable[Example],
+    folder: Path,
+    *,
+    seed: int,
+    progress: Progress | None,
+    card: Mapping[str, str],
+    held_back: Iterable[Example],
+    probe: Probe | None,
+    way: Way,
+) -> Trained:
+    """See ``understudy.students.train``; ``examples`` and ``held_back`` are read several times."""
+    report = seldom(progress)
+    values, origin, content = settings.canonical({"checkpoint_every_s"}), origin_of(settings), _hash(examples)
+    fingerprint = digest(values, origin, str(seed), task.kind, content, _hash(held_back))
+    done = finished(folder, fingerprint)
+    if done is not None:
+        return done
+    checkpoints, laid = folder.with_name("checkpoint"), folder.with_name("sequences")
+    with space(folder), threads(settings.threads), torch.random.fork_rng():
+        torch.manual_seed(seed)  # of a network that starts random
+        report("tokens", 0, 1)
+        network, tokenizer = _opened(settings, way, _texts(examples), laid / digest(origin, content))
+        laying = way.lay(settings, network, tokenizer)
+        size = {"max_length": settings.max_length, "lines": settings.lines, "packing": laying.packing}
+        lay = partial(_laid, tokenizer=tokenizer, laying=laying, **size)
+        learnt = lay(laid / digest(origin, content, repr(size)), _texts(examples))
+        about = About(
+            settings.kind, task.kind, (), "text", settings.max_length, 0, bare=True,
+            within_word=getattr(settings, "within_word", False),
+            score_precision=getattr(settings, "score_precision", "fp32"),
+        )  # fmt: skip
+        model = SentenceModel(network, tokenizer, about)
+        held = None
+        if any(True for _ in held_back):
+            held = lay(laid / digest(origin, content, repr(size), _hash(held_back)), _texts(held_back)).opened()
+
+        def measure() -> dict[str, float]:
+            found = {}
+            if held:
+                found["loss"] = loss_of(network, _first(held, laying), laying.collate, settings)
+            if probe:
+                with laying.aside():
+                    found["accuracy"] = probe(model)
+            return found
+
+        measuring = Measuring(network, measure, settings.measurements)
+        content_of = learnt.opened()
+        sizes = content_of.sizes()
+        dataset = Drawing(content_of, sizes, settings.batch_size, seed, by_length=not laying.packing)
+        with laying.around():
+            run = fit(
+                network, dataset, sizes, laying.collate, settings, folder=checkpoints, fingerprint=fingerprint,
+                seed=seed, report=report, measuring=measuring,
+            )  # fmt: skip
+        network.eval()
+        at = tokens_at(dataset, sizes, settings, [entry["step"] for entry in measuring.entries])
+        details = {
+            "rows": learnt.about["rows"],
+            "sequences": len(sizes),
+            "tokens": learnt.about["tokens"],
+            "truncated": learnt.about["cut"],
+            "layout": laying.layout,
+            "curve": [entry | {"tokens": seen} for entry, seen in zip(measuring.entries, at, strict=True)],
+        }
+        if held:
+            with laying.aside():
+                details |= _perplexities(model, held)
+        network.config.use_cache = True  # Trainer turns it off
+        seconds = round(run.seconds, 3)
+        trained = Trained(
+            steps=run.steps, tokens=run.tokens, seconds=seconds, parameters=network.num_parameters(), details=details
+        )
+        if is_first_process():
+            hub, name = names_of(settings)
+            keep = partial(save, network=network, tokenizer=tokenizer, about=about, base=hub)
+            deliver(folder, fingerprint, trained, partial(keep, facts=card_facts(trained, name, card)))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(laid, ignore_errors=True)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process finds the model when this returns
+    return trained
+
+
+class Drawing(Dataset[Drawn]):
+    """Sequences in an order of the seed and the epoch, each with the draw of what is hidden in it."""
+
+    def __init__(self, opened: Opened, sizes: NDArray[Any], batch: int, seed: int, *, by_length: bool) -> None:
+        self.opened, self.sizes, self.batch, self.seed, self.by_length = opened, sizes, batch, seed, by_length
+        self.set_epoch(0)
+
+    def order_of(self, epoch: int) -> NDArray[Any]:
+        """The numbers of the sequences; with ``by_length`` those of a batch are of like length."""
+        draw = np.random.default_rng((self.seed, epoch))
+        order = draw.permutation(len(self.sizes))
+        if not self.by_length:
+            return order
+        whole = len(order) - len(order) % self.batch
+        for start in range(0, whole, self.batch * BATCHES_A_BUCKET):
+            bucket = order[start : min(whole, start + self.batch * BATCHES_A_BUCKET)]
+            bucket[:] = bucket[np.argsort(self.sizes[bucket], kind="stable")]
+        order[:whole] = draw.permutation(order[:whole].reshape(-1, self.batch)).ravel()
+        return order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's data loader before each pass."""
+        self.epoch, self.order = epoch, self.order_of(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, i: int) -> Drawn:
+        sequence = int(self.order[i])
+        return Drawn(self.opened.at(sequence), (self.seed, self.epoch, sequence))
+
+
+def check_base(settings: PretrainingSettings, way: Way) -> None:
+    """Raises: DataError: the base is no model of the kind."""
+    if isinstance(settings.base, str):
+        way.base(settings)
+
+
+def _opened(settings: PretrainingSettings, way: Way, texts: Iterable[str], laid: Path) -> tuple[Any, Any]:
+    """The network and its tokenizer; one that was trained stays in ``laid`` for a training that goes on."""
+    if not isinstance(settings.base, Scratch):
+        return way.base(settings)
+    folder = laid / "tokenizer"
+    with loading():
+        if not folder.is_dir():
+            partial_folder = laid / "tokenizer.partial"
+            way.tokenizer(settings.base, texts).save_pretrained(partial_folder)
+            os.replace(partial_folder, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return way.network(settings.base, tokenizer, settings.max_length), tokenizer
+
+
+def _laid(folder: Path, texts: Iterable[str], *, tokenizer: Any, laying: Laying, **size: Any) -> Sequences:
+    sequences = Sequences(folder)
+    if not sequences.is_whole:
+        return write_sequences(folder, texts, tokenizer, start=laying.start, end=laying.end, **size)
+    return sequences
+
+
+def _first(held: Opened, laying: Laying) -> list[Drawn]:
+    """The sequences on which the loss is measured, always with the same gaps."""
+    ends = np.cumsum(held.sizes())
+    count = int(np.searchsorted(ends, HELD_BACK_TOKENS)) + 1
+    return [Drawn(held.at(i), (0, i)) for i in range(min(count, len(ends)))]
+
+
+def _perplexities(model: SentenceModel, held: Opened) -> dict[str, float]:
+    """exp of the mean negative log-likelihood a token, and a word, of excerpts of what was held back; for a masked
+    student the pseudo-log-likelihood. Only that of words can be compared across tokenizers."""
+    pieces = (piece for i in range(len(held.sizes())) for piece in held.at(i))
+    texts = (model.tokenizer.decode(piece.tolist(), skip_special_tokens=True) for piece in islice(pieces, EXCERPTS))
+    excerpts = [" ".join(text.split()[:EXCERPT_WORDS]) for text in texts]
+    excerpts = [excerpt for excerpt in excerpts if excerpt]
+    tokens = sum(map(len, model.tokenizer(excerpts, add_special_tokens=False)["input_ids"]))
+    words = sum(len(excerpt.split()) for excerpt in excerpts)
+    surprise = -sum(model.scores(excerpts))
+    return {"perplexity": math.exp(surprise / tokens), "perplexity_a_word": math.exp(min(700, surprise / words))}
+
+
+def _texts(examples: Iterable[Example]) -> Iterator[str]:
+    return (example.input for example in examples)
+
+
+def _hash(examples: Iterable[Example]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        found.update(digest(example.input).encode())
+    return found.hexdigest()
