@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from understudy.report.suite import suite_table
 from understudy.report.sweep_tables import sweep_scores
 from understudy.report.tables import TextTable, metric_title, score_table
 
@@ -24,6 +25,11 @@ def terminal_sweep(sweep: Mapping[str, Any]) -> list[Table]:
         _drawn(sweep_scores(sweep, metric), f"{name}: {metric_title(metric)} over {key}")
         for metric in sweep["study"]["metrics"]
     ]
+
+
+def terminal_suite(told: Mapping[str, Any]) -> Table:
+    """The table of table.md for a ``rich`` console."""
+    return _drawn(suite_table(told), f"fine-tuned on {told['suite']}")
 
 
 def _drawn(table: TextTable, title: str) -> Table:
