@@ -83,7 +83,7 @@ def suite(tmp_path: Path) -> Path:
     folder = tmp_path / "suite"
     for task in ("wsc", "main_verb_control"):
         (folder / task).mkdir(parents=True)
-    write_jsonl(folder / "cola.train.json", sentences(24, 0))
+    write_jsonl(folder / "cola.train.json", [*sentences(24, 0), sentences(12, 1)[0]])  # the last is scored too
     write_jsonl(folder / "cola.validation.json", sentences(12, 1))
     write_jsonl(folder / "cola.test.json", [row | {"label": -1} for row in sentences(12, 2)])
     pairs = [{"sentence1": r["sentence"], "sentence2": "x", "label": r["label"]} for r in sentences(36, 3)]
@@ -132,7 +132,8 @@ def test_two_models_side_by_side_in_one_table(suite: Path, roberta: str, tmp_pat
     assert told["mean"]["roberta"] == pytest.approx(sum(means) / 2, abs=1e-5)
     table = (place / "table.md").read_text()
     assert re.search(r"\| cola +\| +24 \| 12 validation \| MCC +\| +\.000 \|", table)
-    assert "raw seed-0 - roberta" in table
+    assert re.search(r"\| against roberta +\| raw seed-0 +\|", table)
+    assert "cola: training rows dropped: 1 in_test_split." in told["notes"]
     assert any("cola: its test rows have no labels" in note for note in told["notes"])
     assert any("wsc: roberta cuts 12 of 12 test inputs" in note for note in told["notes"])
     assert "--seeds 0,1 --epochs 1 --set" in told["command"]

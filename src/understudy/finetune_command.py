@@ -14,7 +14,7 @@ def finetune(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL...",
+            metavar="MODEL",
             help="The folder of an encoder or of a student, or a hub id; NAME=FOLDER names its column. Of several, the "
             "others are compared with the first.",
             show_default=False,
@@ -27,7 +27,7 @@ def finetune(
         list[str], typer.Option("--task", help="Only this task. May be repeated.", show_default=False)
     ] = [],  # noqa: B006  typer wants a list
     seeds: Annotated[str, typer.Option(help="A student is trained for each.")] = "0,1,2",
-    epochs: Annotated[float, typer.Option(help="How often the training rows are seen.")] = 10,
+    epochs: Annotated[float, typer.Option(min=0, help="How often the training rows are seen.")] = 10,
     changes: Annotated[
         list[str], typer.Option("--set", help="Change a key of every task's study: --set student.batch_size=16.")
     ] = [],  # noqa: B006
@@ -69,7 +69,8 @@ def finetune(
 
     from understudy.report import terminal_suite
 
-    Console().print(terminal_suite(told))
+    for table in terminal_suite(told):
+        Console().print(table)
     for note in told["notes"]:
         typer.echo(f"- {note}")
     typer.echo(f"The whole table: {(folder or suite_folder(named(models), limit)) / 'table.md'}")

@@ -91,18 +91,18 @@ def finetune(
         except UnderstudyError as error:
             failures[one.task.name] = error
             watch.note(f"{one.task.name} failed: {without_passwords(str(error))}")
-    if reports:
-        more = [word for name in tasks for word in ("--task", name)]
-        more += ["--seeds", ",".join(map(str, seeds))] if tuple(seeds) != SEEDS else []
-        more += ["--epochs", f"{epochs:g}"] if epochs != EPOCHS else []
-        command = command_of(
-            "finetune", given[0], *given[1:], str(suite), *more,
-            changes=changes, limit=limit, folder=folder, offline=False,
-        )  # fmt: skip
-        failed = {name: without_passwords(str(error)) for name, error in failures.items()}
-        told = build_suite(suite.resolve().name, list(bases), reports, failed, command)
-        with disk_errors(place):
-            write_suite(place, told)
+    if not reports:
+        raise _failed(failures, len(planned))
+    more = [word for name in tasks for word in ("--task", name)]
+    more += ["--seeds", ",".join(map(str, seeds))] if tuple(seeds) != SEEDS else []
+    more += ["--epochs", f"{epochs:g}"] if epochs != EPOCHS else []
+    command = command_of(
+        "finetune", given[0], *given[1:], str(suite), *more, changes=changes, limit=limit, folder=folder, offline=False
+    )
+    failed = {name: without_passwords(str(error)) for name, error in failures.items()}
+    told = build_suite(suite.resolve().name, list(bases), reports, failed, command)
+    with disk_errors(place):
+        write_suite(place, told)
     if failures:
         raise _failed(failures, len(planned))
     return told
@@ -185,7 +185,7 @@ def _plan(
     }
     batch = load_study(study, changes)[0].plans()[0].student.model_dump()["batch_size"]
     rows = min(task.rows, limit or task.rows)
-    study["student"]["steps"] = max(1, math.ceil(rows * epochs / batch))
+    study["student"]["steps"] = math.ceil(rows * epochs / batch)
     steps = load_study(study, changes)[0].plans()[0].student.model_dump()["steps"]
     return _Planned(task, study, steps, folder)
 
