@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from understudy.cassettes import export_cassette, export_requests, import_cassette
     from understudy.errors import ParseError, UnderstudyError
     from understudy.evaluation import evaluate
+    from understudy.finetuning import finetune
     from understudy.prompts import Prompt
     from understudy.provenance import explain
     from understudy.recipes import Given, Recipe
@@ -53,6 +54,7 @@ _HOMES = {
     "explain": "provenance",
     "export_cassette": "cassettes",
     "export_requests": "cassettes",
+    "finetune": "finetuning",
     "import_cassette": "cassettes",
     "load": "sources",
     "load_model": "students",
@@ -88,6 +90,7 @@ __all__ = [
     "explain",
     "export_cassette",
     "export_requests",
+    "finetune",
     "import_cassette",
     "load",
     "load_model",

@@ -12,6 +12,7 @@ import typer
 
 from understudy.datastore_commands import datastore_app
 from understudy.errors import DataError, SettingsError, UnderstudyError
+from understudy.finetune_command import finetune
 from understudy.ledger_commands import cassette_app, ledger_app
 from understudy.segment_command import segment
 
@@ -163,6 +164,7 @@ def predict(
 
 
 app.command()(segment)
+app.command()(finetune)
 
 
 @app.command()

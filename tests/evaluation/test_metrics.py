@@ -8,11 +8,12 @@ import sys
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from understudy.errors import DataError, SettingsError
 from understudy.evaluation import check_metrics, metric_names, score
+from understudy.evaluation.statistics import chance, interval
 from understudy.task import Task
 
 TOPIC = Task(instruction="Which topic?", kind="classification", labels={"a": "a", "b": "b", "c": "c", "d": "d"})
@@ -57,6 +58,25 @@ def test_classification_agrees_with_scikit_learn(rows: list[tuple[str, str]]):
     for average in ("macro", "micro"):
         theirs = f1_score(gold, predicted, average=average, zero_division=0.0)  # pyright: ignore[reportArgumentType]
         assert score(f"{average}_f1", TOPIC, gold, predicted) == pytest.approx(theirs)
+    assert score("mcc", TOPIC, gold, predicted) == pytest.approx(matthews_corrcoef(gold, predicted), abs=1e-12)
+
+
+@given(label_rows)
+def test_f1_of_the_label_1_agrees_with_scikit_learn(rows: list[tuple[str, str]]):
+    gold, predicted = [g for g, _ in rows], [p for _, p in rows]
+    gold, predicted = (["1" if one < "c" else "0" for one in side] for side in (["a", *gold], ["d", *predicted]))
+    assert score("f1", TOPIC, gold, predicted) == pytest.approx(
+        f1_score(list(map(int, gold)), list(map(int, predicted)))
+    )
+    with pytest.raises(DataError, match="that of the label 1, which no test row has"):
+        score("f1", TOPIC, ["yes", "no"], ["yes", "yes"])
+
+
+def test_mcc_of_an_answer_that_is_always_the_same_is_0_and_of_the_opposite_minus_1():
+    assert score("mcc", TOPIC, ["a", "b", "b"], ["b", "b", "b"]) == 0
+    assert score("mcc", TOPIC, ["a", "b", "b"], ["b", "a", "a"]) == -1
+    assert interval("mcc", ["a", "b"] * 20, [["b", "a"] * 20]).mean == -1
+    assert chance("mcc", ["a", "b", "b"]) == 0
 
 
 @given(set_rows)

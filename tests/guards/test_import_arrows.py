@@ -17,7 +17,7 @@ STEPS = [
     {"retrieve"},
     {"curate", "evaluation"},
     {"students", "answer_files"},
-    {"plans", "scoring"},
+    {"plans", "scoring", "suites"},
     {"segmenting"},
     {"recipes", "tuning"},
     {"study", "report"},
@@ -26,8 +26,8 @@ STEPS = [
     {"equal"},
     {"graduates", "diversities", "writings"},
     {"spine", "rehearsal", "provenance", "doctor", "console"},
-    {"cassettes", "sweeps"},
-    {"ledger_commands", "datastore_commands", "segment_command"},
+    {"cassettes", "sweeps", "finetuning"},
+    {"ledger_commands", "datastore_commands", "segment_command", "finetune_command"},
     {"cli"},
 ]
 STEP_OF = {room: height for height, rooms in enumerate(STEPS) for room in rooms}

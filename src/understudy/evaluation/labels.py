@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from understudy.errors import DataError
 from understudy.records import Target
 
 if TYPE_CHECKING:
@@ -43,6 +44,38 @@ def decisions(pairs: Sequence[Pair]) -> NDArray[Any]:
     sets = sets.reshape(len(answers), len(labels))
     gold, predicted = (sets[[code[pair[side]] for pair in pairs]] for side in (0, 1))
     return np.concatenate([gold & predicted, gold + predicted], axis=1)
+
+
+def decisions_on_one(pairs: Sequence[Pair]) -> NDArray[Any]:
+    """[pairs, 2]: whether the label 1 is in both sets, and in how many of the two it is.
+
+    Raises:
+        DataError: no row has the label 1.
+    """
+    import numpy as np
+
+    if not any("1" in gold for gold, _ in pairs):
+        raise DataError("metric 'f1' is that of the label 1, which no test row has; call the labels 0 and 1 in labels")
+    sides = np.array([["1" in answer for answer in pair] for pair in pairs])
+    return np.stack([sides.all(1), sides.sum(1)], axis=1)
+
+
+def confusions(pairs: Sequence[Pair]) -> NDArray[Any]:
+    """[pairs, 1 + 2 x answers]: whether the sets are the same, then which one the gold and the predicted set is."""
+    import numpy as np
+
+    answers = sorted({answer for pair in pairs for answer in pair})
+    code = {answer: i for i, answer in enumerate(answers)}
+    each = np.eye(len(answers), dtype=np.uint8)
+    gold, predicted = (each[[code[pair[side]] for pair in pairs]] for side in (0, 1))
+    return np.concatenate([(gold & predicted).sum(1, keepdims=True), gold, predicted], axis=1)
+
+
+def mcc(sums: Floats) -> Floats:
+    gold, predicted = _halves(sums[:, 1:])
+    rows = gold.sum(1)
+    spread = [rows**2 - (side**2).sum(1) for side in (gold, predicted)]
+    return _ratio(sums[:, 0] * rows - (gold * predicted).sum(1), (spread[0] * spread[1]) ** 0.5)
 
 
 def macro_f1(sums: Floats) -> Floats:

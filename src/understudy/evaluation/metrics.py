@@ -7,6 +7,9 @@ multilabel, none for a prediction of ``None``.
 - ``macro_f1``: the mean F1 of the labels that occur in gold or prediction (scikit-learn's default for classification).
 - ``micro_f1``: F1 over all labels' decisions taken together. Under classification it equals accuracy.
 
+- ``mcc``: Matthews' correlation of the gold and the predicted labels, from -1 to 1, of any number of labels (R_K).
+- ``f1``: F1 of the label ``1``, as GLUE has it for MRPC and QQP, whose labels are 0 and 1.
+
 A ratio of nothing to nothing is 0. For kinds with texts (extraction, numeric, generation) a prediction of ``None`` is
 the empty text, and of several references the one that scores best counts. These are means over rows:
 
@@ -99,6 +102,8 @@ METRICS: dict[str, Metric] = {
     "accuracy": _over_labels(labels.exact, _mean),
     "macro_f1": _over_labels(labels.decisions, labels.macro_f1),
     "micro_f1": _over_labels(labels.decisions, labels.micro_f1),
+    "mcc": _over_labels(labels.confusions, labels.mcc),
+    "f1": _over_labels(labels.decisions_on_one, labels.micro_f1),
     "numeric_accuracy": _over_rows(texts.right_number, exact=True),
     "exact_text": _over_rows(texts.exact_text, exact=True),
     "exact_match": _over_rows(texts.exact_match, exact=True),
@@ -110,7 +115,7 @@ METRICS: dict[str, Metric] = {
 METRICS |= {f"{RATIONALE}{name}": METRICS[name] for name in ("rouge_l", "bleu")}
 _OF_REASONING = (f"{RATIONALE}rouge_l", f"{RATIONALE}bleu")
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "macro_f1", "micro_f1", *_OF_REASONING),
+    "classification": ("accuracy", "macro_f1", "micro_f1", "mcc", "f1", *_OF_REASONING),
     "multilabel": ("accuracy", "macro_f1", "micro_f1"),
     "choice": ("accuracy", *_OF_REASONING),
     "extraction": ("exact_match", "token_f1", *_OF_REASONING),

@@ -1,13 +1,15 @@
 """What came out of a study: ``report.json`` for scripts, ``REPORT.md`` and a terminal table for people.
 
-The same of a sweep, with a picture: ``sweep.json``, ``SWEEP.md``, ``sweep.svg``.
+The same of a sweep, with a picture: ``sweep.json``, ``SWEEP.md``, ``sweep.svg``. Of a suite of tasks: ``table.json``,
+``table.md``.
 """
 
 from understudy.report.files import read_report, write_reports, write_sweep
 from understudy.report.results import ArmResult, RunResults, StudentUse, TeacherUse
+from understudy.report.suite import build_suite, write_suite
 from understudy.report.summary import build
 from understudy.report.sweep import SweepRun, build_sweep
-from understudy.report.terminal import terminal_sweep, terminal_table
+from understudy.report.terminal import terminal_suite, terminal_sweep, terminal_table
 
 __all__ = [
     "ArmResult",
@@ -16,10 +18,13 @@ __all__ = [
     "SweepRun",
     "TeacherUse",
     "build",
+    "build_suite",
     "build_sweep",
     "read_report",
+    "terminal_suite",
     "terminal_sweep",
     "terminal_table",
     "write_reports",
+    "write_suite",
     "write_sweep",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 METRIC_TITLES: Mapping[str, str] = {
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
+    "mcc": "MCC",
+    "f1": "F1",
     "numeric_accuracy": "numeric accuracy",
     "exact_text": "exact text",
     "exact_match": "exact match",

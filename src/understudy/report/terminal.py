@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from understudy.report.suite import suite_differences, suite_table
 from understudy.report.sweep_tables import sweep_scores
 from understudy.report.tables import TextTable, metric_title, score_table
 
@@ -24,6 +25,13 @@ def terminal_sweep(sweep: Mapping[str, Any]) -> list[Table]:
         _drawn(sweep_scores(sweep, metric), f"{name}: {metric_title(metric)} over {key}")
         for metric in sweep["study"]["metrics"]
     ]
+
+
+def terminal_suite(told: Mapping[str, Any]) -> list[Table]:
+    """The tables of table.md for a ``rich`` console: the scores, and of several models the differences."""
+    title = f"fine-tuned on {told['suite']}"
+    tables = [_drawn(suite_table(told), title)]
+    return tables + ([_drawn(suite_differences(told), f"{title}: differences")] if len(told["models"]) > 1 else [])
 
 
 def _drawn(table: TextTable, title: str) -> Table:

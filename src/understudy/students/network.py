@@ -5,6 +5,7 @@ Importing this module tells transformers' Auto classes of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -114,9 +115,9 @@ def from_base(
         with loading():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-            encoder = AutoModel.from_pretrained(
+            encoder, told = AutoModel.from_pretrained(
                 source, config=_with_layers(config, layers, base), trust_remote_code=False, use_safetensors=True,
-                dtype=torch.float32, **where,
+                dtype=torch.float32, output_loading_info=True, **where,
             )  # fmt: skip
     except DataError:
         raise
@@ -125,7 +126,8 @@ def from_base(
         raise DataError(f"student.base: {base!r} cannot be loaded: {first}") from error
     if tokenizer.pad_token_id is None:
         raise DataError(f"student.base: the tokenizer of {base!r} has no padding token; use a base that is an encoder")
-    tokenizer.model_max_length = min(max_length, getattr(encoder.config, "max_position_embeddings", max_length))
+    _without_chance(encoder, told["missing_keys"], base)
+    tokenizer.model_max_length = min(max_length, _positions(encoder) or max_length)
     config = ClassifierConfig(
         encoder={k: v for k, v in encoder.config.to_dict().items() if k != "_name_or_path"},
         pooling=pooling_of(folder),
@@ -138,6 +140,28 @@ def from_base(
     network.encoder = encoder
     network.head = nn.Linear(encoder.config.hidden_size, len(labels))
     return on_device(network), tokenizer
+
+
+def _without_chance(encoder: Any, missing: Iterable[str], base: str) -> None:
+    """Zeros for a pooler that a masked language model has no weights of: nothing reads it, and chance would fill it.
+
+    Raises:
+        DataError: the base lacks other weights.
+    """
+    others = sorted(name for name in missing if not name.startswith("pooler."))
+    if others:
+        raise DataError(f"student.base: {base!r} has no weights for {', '.join(others[:3])}; save the whole model")
+    for name in missing:
+        nn.init.zeros_(encoder.get_parameter(name))
+
+
+def _positions(encoder: Any) -> int | None:
+    """How many tokens the encoder can read; RoBERTa counts positions from behind that of the padding."""
+    limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
+    for name, part in encoder.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            return part.num_embeddings - part.padding_idx - 1
+    return limit
 
 
 def _with_layers(config: Any, layers: int | None, base: str) -> Any:
