@@ -78,7 +78,7 @@ def test_recipes_and_doctor_are_for_people_and_machines(toy: Toy):
     assert "answers: the teacher's answers to the unlabelled rows" in listed
     assert "shots = 0" in listed
     named = [recipe["name"] for recipe in json.loads(understudy("recipes", "--json", folder=toy.folder).stdout)]
-    assert named == ["gold", "answers", "direct", "teacherlm", "rebase", "tuned_teacher", "as_es"]
+    assert named == ["gold", "answers", "direct", "teacherlm", "rebase", "tuned_teacher", "as_es", "raw", "cothought"]
     examined = understudy("doctor", "study.yaml", folder=toy.folder)
     assert examined.returncode == 0, examined.stdout + examined.stderr
     assert "ok       task.test" in examined.stdout

@@ -159,7 +159,7 @@ def _teachers_kept(folder: Path) -> list[tuple[str, str]]:
         study = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
         arms = study["arms"].values()
         links = [link for arm in arms for link in arm["chain"] if isinstance(link, dict)]
-        parts = [part.get("teacher") or {} for part in (study, *arms, *links)]
+        parts = [part.get(role) or {} for part in (study, *arms, *links) for role in ("teacher", "judge")]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return []  # someone edited it; it is only a record
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from understudy.progress import Asking, Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
 from understudy.records import Dropped, Row, digest
-from understudy.sources import Source, content_hash, labels_in, load, read_as, selection
+from understudy.sources import Source, content_hash, labels_in, load, load_corpus, read_as, selection
 from understudy.splits import SPLITS, Split, StudyTask
 from understudy.students import Model
 from understudy.study import Arm, Link, Study
@@ -54,6 +55,9 @@ class Lessons:
     steps: tuple[Rows, ...]
     unlabelled: Rows | None = None
     """The rows without an answer that a recipe of the chain read."""
+
+    held_back: Rows | None = None
+    """The texts that a student's loss is measured on and nobody learns from, where the task has some."""
 
     is_trimmed: bool = False
     """Whether the last step cut the rows to what other arms cost."""
@@ -174,7 +178,7 @@ class Classroom:
             for teacher in arm.teachers:
                 self._open(teacher)
         for arm in arms:
-            train, _ = self._sources(arm)
+            train, *_ = self._sources(arm)
             for recipe in arm.recipes:
                 open_recipe(recipe).ready(arm.task, train, self.test.near)
 
@@ -198,20 +202,21 @@ class Classroom:
         self.tuning.let_go()
         return [future.result() for future in futures]
 
-    def _sources(self, arm: Arm) -> tuple[Rows, Rows]:
+    def _sources(self, arm: Arm) -> tuple[Rows, Rows, Rows | None]:
         task = arm.task
         return (
             self._source(task, "train"),
             self._source(task, "unlabelled"),
+            self._source(task, "held_back") if task.sources("held_back") else None,
         )
 
     def _chain(self, arm: Arm) -> Lessons:
-        train, unlabelled = self._sources(arm)
+        train, unlabelled, held_back = self._sources(arm)
         steps = [train]
         for link, content in zip(arm.chain, self._contents[arm.name], strict=True):
             steps.append(self._step(arm, link, content, steps[-1], train, unlabelled))
         reads = any("unlabelled" in open_recipe(link.recipe).needs(link.settings) for link in arm.chain)
-        return Lessons(arm, tuple(steps), unlabelled if reads else None)
+        return Lessons(arm, tuple(steps), unlabelled if reads else None, held_back)
 
     def _source(self, task: StudyTask, split: Split) -> Rows:
         sources = task.sources(split)
@@ -229,7 +234,7 @@ class Classroom:
 
     def _step(self, arm: Arm, link: Link, content: str, incoming: Rows, train: Rows, unlabelled: Rows) -> Rows:
         name, settings, recipe = link.recipe, link.settings, open_recipe(link.recipe)
-        teacher = self._open(link.teacher).metered() if link.teacher else None
+        teacher, judge = (self._open(one).metered() if one else None for one in (link.teacher, link.judge))
         prompts = [(load_prompt(one) if isinstance(one, str) else one).text for one in recipe.prompts]
         task = arm.task
         placeless = {student: {"base", "checkpoint_every_s"} for student in recipe.students}  # content has the base
@@ -238,9 +243,10 @@ class Classroom:
             *(task.instruction, task.kind, *task.label_names, *prompts),
             *(incoming.key, train.key, unlabelled.key, self.test_digest),
             *filter(None, [content]),
+            *([judge.identity] if judge else []),
             *(["rehearsed"] if self.rehearse is not None else []),
         )
-        asked = [teacher] if teacher else []
+        asked = [one for one in (teacher, judge) if one]
         trained: list[Mapping[str, object]] = []
 
         def tuned(*args: Any, **kwargs: Any) -> Teacher:
@@ -254,13 +260,23 @@ class Classroom:
             trained.append(account)
             return model
 
-        near = self.test.near
-        given = Given(task, cast(Teacher, teacher), train, unlabelled, leaks=near, tuned=tuned, trained=scorer)
+        given = Given(
+            task,
+            cast(Teacher, teacher),
+            train,
+            unlabelled,
+            leaks=self.test.near,
+            tuned=tuned,
+            trained=scorer,
+            judge=judge,
+            folder=self.workspace.scratch(key),
+        )
 
         def rows() -> Iterator[Row]:
             made = screen(recipe.make(incoming, given, settings), self.test, name)
-            if teacher and teacher.is_offline and not self.missing:
-                made = all_answered(made, teacher, name)
+            offline = [one for one in (teacher, judge) if one and one.is_offline]
+            if offline and not self.missing:
+                made = all_answered(made, offline, name)
             return self._watched(made, f"{arm.name}: {name}", asked)
 
         def about() -> dict[str, object]:
@@ -269,11 +285,13 @@ class Classroom:
             if not asked:
                 return said
             if asked[0].renders_only:
-                (one,) = asked  # no recipe asks two
-                return said | {"rehearsal": asdict(one.estimate()) | {"rendered": one.rendered}}
+                return said | {"rehearsal": [asdict(one.estimate()) | {"rendered": one.rendered} for one in asked]}
             return said | {"teacher": asdict(Usage.total(asdict(one.usage()) for one in asked))}
 
-        return self.workspace.step(key, name, rows, incoming=incoming, about=about, passing=PASSING)
+        try:
+            return self.workspace.step(key, name, rows, incoming=incoming, about=about, passing=PASSING)
+        finally:
+            shutil.rmtree(given.folder, ignore_errors=True)
 
     def _open(self, settings: TeacherSettings, backend: Backend | None = None) -> Teacher:
         key = digest(settings.canonical(), backend.identity if backend else "")
@@ -311,14 +329,18 @@ class Classroom:
 
 
 def _asking(teachers: Sequence[Teacher]) -> Callable[[], Asking] | None:
-    return teachers[-1].asking if teachers and not teachers[-1].renders_only else None
+    if not teachers or teachers[-1].renders_only:
+        return None
+    return lambda: Asking.together([teacher.asking() for teacher in teachers])
 
 
 def _readable(source: Source, task: Task, split: Split) -> Iterator[Row]:
     """The rows of a source; without an answer, or with one that is no option, dropped where they should have one."""
     has_answers = read_as(source, task, split).fields.target is not None
-    for row in load(source, task, split):
-        if has_answers and row.target is None:
+    for row in load_corpus(source, task, split) if source.corpus else load(source, task, split):
+        if isinstance(row, Dropped):
+            yield row
+        elif has_answers and row.target is None:
             yield Dropped(row, split, "no_target", "the row has no answer")
         elif has_answers and row.choices and task.kind == "choice" and row.target not in row.choices:
             yield Dropped(row, split, "not_a_choice", f"{row.target!r} is none of {', '.join(map(repr, row.choices))}")

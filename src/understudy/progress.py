@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,24 @@ class Asking:
     spent_usd: float  # by this step, now
     budget: str  # what is left of it, or nothing
     last_fault: str
+
+    @classmethod
+    def together(cls, parts: Sequence[Asking]) -> Asking:
+        """How far a step is that asks several teachers, under one budget."""
+        if len(parts) == 1:
+            return parts[0]
+        expected = [part.expected for part in parts]
+        return cls(
+            replies=sum(part.replies for part in parts),
+            expected=None if None in expected else sum(filter(None, expected)),
+            from_ledger=sum(part.from_ledger for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            in_flight=max(part.in_flight for part in parts),  # they may be at one endpoint
+            limit=max(part.limit for part in parts),
+            spent_usd=sum(part.spent_usd for part in parts),
+            budget=parts[-1].budget,
+            last_fault=next((part.last_fault for part in parts if part.last_fault), ""),
+        )
 
 
 class Watch(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.graduates import origin_of
-from understudy.lessons import Classroom, limited, load_test, plans_of, with_labels
+from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
 from understudy.progress import Silent, Watch
 from understudy.recipes import open_recipe
 from understudy.records import digest
@@ -34,6 +34,8 @@ class Rehearsed:
     arms: tuple[str, ...]
     """The arms that share the step."""
     recipe: str
+    role: str
+    """``judge`` where these are the requests for judging what the teacher wrote, else ``teacher``."""
     recorded: bool
     requests: int
     in_ledger: int
@@ -75,15 +77,19 @@ def rehearse(
         for arm in arms:
             origin_of(arm)
         classroom = Classroom(workspace, checked, test, ledger, watch or Silent(), rehearse=prompts)
-        lessons = stack.enter_context(classroom).lessons(arms)
-        steps: dict[str, Rehearsed] = {}
-        for one in lessons:
-            for link, step in zip(one.arm.chain, one.steps[1:], strict=True):
-                if rehearsal := step.manifest.get("rehearsal"):
-                    key = digest(step.taken.name, repr(rehearsal))  # arms that ask the same share the step
-                    arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
-                    steps[key] = _rehearsed(link, arms, rehearsal, prompts)
-        return list(steps.values())
+        return rehearsed(stack.enter_context(classroom).lessons(arms), prompts)
+
+
+def rehearsed(lessons: Sequence[Lessons], prompts: int) -> list[Rehearsed]:
+    """What the steps of a classroom that rehearsed would ask, with so many prompts of each."""
+    steps: dict[str, Rehearsed] = {}
+    for one in lessons:
+        for link, step in zip(one.arm.chain, one.steps[1:], strict=True):
+            for role, rehearsal in zip(("teacher", "judge"), step.manifest.get("rehearsal", ()), strict=False):
+                key = digest(step.taken.name, role, repr(rehearsal))  # arms that ask the same share the step
+                arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
+                steps[key] = _rehearsed(link, role, arms, rehearsal, prompts)
+    return list(steps.values())
 
 
 def estimate(
@@ -97,14 +103,18 @@ def estimate(
 
     The arguments are those of ``run``. Sums are ``None`` where a part of them is not known.
     """
-    steps = rehearse(study, prompts=0, changes=changes, limit=limit, watch=watch)
+    return totals(rehearse(study, prompts=0, changes=changes, limit=limit, watch=watch))
+
+
+def totals(steps: Sequence[Rehearsed]) -> dict[str, Any]:
+    """The sums over all steps, and the steps without their prompts."""
     counts = ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd", "seconds")
     totals = {name: _sum(getattr(step, name) for step in steps) for name in counts}
     return totals | {"steps": [{k: v for k, v in asdict(step).items() if k != "prompts"} for step in steps]}
 
 
-def _rehearsed(link: Link, arms: tuple[str, ...], rehearsal: Mapping[str, Any], prompts: int) -> Rehearsed:
-    teacher = link.teacher
+def _rehearsed(link: Link, role: str, arms: tuple[str, ...], rehearsal: Mapping[str, Any], prompts: int) -> Rehearsed:
+    teacher = link.judge if role == "judge" else link.teacher
     recorded = teacher is not None and teacher.backend == "recorded"
     concurrency = teacher.concurrency if teacher else 1
     counted = {k: rehearsal[k] for k in ("requests", "in_ledger", "prompt_tokens", "completion_tokens", "usd")}
@@ -113,6 +123,7 @@ def _rehearsed(link: Link, arms: tuple[str, ...], rehearsal: Mapping[str, Any], 
     return Rehearsed(
         arms=arms,
         recipe=link.recipe,
+        role=role,
         recorded=recorded,
         **counted,
         seconds=seconds,
@@ -128,7 +139,7 @@ def tell_prompts(steps: Sequence[Rehearsed]) -> str:
     for step in steps:
         for number, messages in enumerate(step.prompts, start=1):
             tokens = usual_prompt_tokens(messages)
-            lines.append(f"=== {', '.join(step.arms)}: {step.recipe}, prompt {number} of {step.requests:,}, "
+            lines.append(f"=== {_name(asdict(step))}, prompt {number} of {step.requests:,}, "
                          f"about {tokens:,} tokens")  # fmt: skip
             lines += [f"[{message['role']}]\n{message['content']}\n" for message in messages]
     return "\n".join(lines) or "no step of this study asks a teacher"
@@ -136,7 +147,7 @@ def tell_prompts(steps: Sequence[Rehearsed]) -> str:
 
 def tell_estimate(total: Mapping[str, Any]) -> str:
     """An estimate for a person."""
-    lines = [_line(f"{', '.join(step['arms'])}: {step['recipe']}", step) for step in total["steps"]]
+    lines = [_line(_name(step), step) for step in total["steps"]]
     lines.append(_line("all", total))
     if total["requests"] and all(step["recorded"] for step in total["steps"]):
         lines.append("the replies are recorded: nothing is paid")
@@ -147,6 +158,10 @@ def tell_estimate(total: Mapping[str, Any]) -> str:
     lines += dict.fromkeys(step["price"] for step in total["steps"] if step["price"])
     lines += dict.fromkeys(f"{step['recipe']}: {step['unforeseen']}" for step in total["steps"] if step["unforeseen"])
     return "\n".join(lines)
+
+
+def _name(step: Mapping[str, Any]) -> str:
+    return f"{', '.join(step['arms'])}: {step['recipe']}" + (", the judge" if step["role"] == "judge" else "")
 
 
 def _line(name: str, counted: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from understudy.errors import SettingsError
 from understudy.evaluation import RATIONALE, check_metrics
 from understudy.plans import ALONE, Plan, by_itself
-from understudy.recipes import open_recipe, recipe_settings
+from understudy.recipes import RECIPES, open_recipe, recipe_settings
 from understudy.settings import Settings, did_you_mean, validate
 from understudy.sources import read_as
 from understudy.splits import StudyTask
@@ -82,6 +82,8 @@ class Link:
     recipe: str
     settings: Settings
     teacher: TeacherSettings | None
+    judge: TeacherSettings | None = None
+    """Who judges what the teacher wrote, where the recipe has that done."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Arm:
     @property
     def teachers(self) -> tuple[TeacherSettings, ...]:
         """The teachers that its recipes ask, each once."""
-        asked = {link.teacher.canonical(): link.teacher for link in self.chain if link.teacher}
-        return tuple(asked.values())
+        asked = [teacher for link in self.chain for teacher in (link.teacher, link.judge) if teacher]
+        return tuple({teacher.canonical(): teacher for teacher in asked}.values())
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -218,22 +220,22 @@ class _ArmValues(Settings):
 
 def _link(link: Any, teacher: TeacherSettings | None, where: str) -> Link:
     values = {link: {}} if isinstance(link, str) else dict(link) if isinstance(link, Mapping) else {}
-    own = values.pop("teacher", {})
+    own, of_judge = values.pop("teacher", {}), values.pop("judge", {})
     if len(values) != 1:
         raise SettingsError(
             f"{where}: a link is a recipe's name or {{name: {{settings}}}}, and teacher: {{...}} beside the name where "
-            f"the arm's is not asked; got {link!r}"
+            f"the arm's is not asked, judge: {{...}} where another one judges; got {link!r}"
         )
-    ((name, settings),) = values.items()
+    ((name, values),) = values.items()
     name = str(name)
-    asks = open_recipe(name, where).asks
-    if own and not asks:
+    recipe, settings = open_recipe(name, where), recipe_settings(name, values or {}, where)
+    if own and not recipe.asks:
         raise SettingsError(f"{where}: recipe {name!r} asks no teacher; take its teacher: out")
-    return Link(
-        recipe=name,
-        settings=recipe_settings(name, settings or {}, where),
-        teacher=_override(teacher, own, TeacherSettings, f"{where}.teacher") if asks else None,
-    )
+    if of_judge and not recipe.judges(settings):
+        raise SettingsError(f"{where}: recipe {name!r} has nothing judged with these settings; take its judge: out")
+    asked = _override(teacher, own, TeacherSettings, f"{where}.teacher") if recipe.asks else None
+    judge = _override(asked, of_judge, TeacherSettings, f"{where}.judge") if recipe.judges(settings) else None
+    return Link(recipe=name, settings=settings, teacher=asked, judge=judge)
 
 
 def _check_chain(arm: Arm, where: str) -> None:
@@ -245,8 +247,20 @@ def _check_chain(arm: Arm, where: str) -> None:
         have |= {"train"} | {part for part in parts if all(getattr(fields, part) for fields in read)}
     if arm.task.unlabelled:
         have.add("unlabelled")
+    is_corpus = arm.task.kind == "pretraining"
+    if is_corpus and not arm.task.train:
+        raise SettingsError(f"{where}.chain: there is no corpus to learn from; add task.train")
     for link in arm.chain:
         name, recipe = link.recipe, open_recipe(link.recipe)
+        if recipe.kinds and arm.task.kind not in recipe.kinds:
+            raise SettingsError(
+                f"{where}.chain: recipe {name!r} is for kind: {' or '.join(recipe.kinds)}, not for {arm.task.kind}"
+            )
+        if is_corpus and "target" in recipe.needs(link.settings) | recipe.gives(link.settings):
+            raise SettingsError(
+                f"{where}.chain: recipe {name!r} is about answers, and the texts of kind: pretraining have none; take "
+                f"{' or '.join(_for_texts())}"
+            )
         if recipe.plan and link is not arm.chain[-1]:
             raise SettingsError(f"{where}.chain: recipe {name!r} says how students learn and answer; put it last")
         for need in sorted(recipe.needs(link.settings) - have):
@@ -256,10 +270,14 @@ def _check_chain(arm: Arm, where: str) -> None:
                 f"{where}.chain: recipe {name!r} asks a teacher, and the study names none; add teacher:"
             )
         have |= recipe.gives(link.settings)
-    if "target" not in have:
+    if "target" not in have and not is_corpus:
         raise SettingsError(
             f"{where}.chain: no row would have an answer to learn from; {_ways_out('target', arm.task)}"
         )
+
+
+def _for_texts() -> list[str]:
+    return [name for name in RECIPES if "pretraining" in open_recipe(name).kinds]
 
 
 def _ways_out(need: str, task: StudyTask) -> str:

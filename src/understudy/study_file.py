@@ -134,9 +134,10 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
         within(part.get("student"), "base", model)
         chain = part.get("chain")
         for link in chain if isinstance(chain, list) else ():
-            teacher = link.get("teacher") if isinstance(link, dict) else None
-            within(teacher, "replies", one_or_many)
-            within(teacher, "model", model)
+            for role in ("teacher", "judge"):
+                teacher = link.get(role) if isinstance(link, dict) else None
+                within(teacher, "replies", one_or_many)
+                within(teacher, "model", model)
             for name, settings in link.items() if isinstance(link, dict) else ():
                 recipe = _recipe(name)
                 for setting in recipe.paths if recipe else ():

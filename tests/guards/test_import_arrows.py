@@ -17,7 +17,7 @@ STEPS = [
     {"retrieve"},
     {"curate", "evaluation"},
     {"students", "answer_files"},
-    {"plans", "scoring", "suites"},
+    {"plans", "scoring", "suites", "given"},
     {"segmenting"},
     {"recipes", "tuning"},
     {"study", "report"},

@@ -16,6 +16,7 @@ from understudy.recipes import open_recipe, recipe_settings
 from understudy.records import Row
 
 TASK = Task(instruction="Which?", kind="classification", labels=["red", "blue"])
+CORPUS = Task(instruction="Learn.", kind="pretraining")
 TRAIN = [Example(id=f"t{i}", input=f"gold {i}", target=("red", "blue")[i % 2]) for i in range(6)]
 MORE = [Example(id=f"m{i}", input=f"more {i}") for i in range(3)]
 
@@ -34,6 +35,11 @@ def made(name: str, given: Given, **settings: object) -> list[Row]:
 
 def test_gold_passes_its_rows_on_and_asks_nobody(teacher: Teacher, server: ChatServer):
     assert made("gold", Given(TASK, teacher, TRAIN, MORE)) == TRAIN
+    assert server.requests == 0
+
+
+def test_raw_passes_the_corpus_on_and_asks_nobody(teacher: Teacher, server: ChatServer):
+    assert made("raw", Given(CORPUS, teacher, TRAIN, [])) == TRAIN
     assert server.requests == 0
 
 
@@ -230,5 +236,5 @@ def test_a_gold_row_near_a_test_row_is_no_shot():
 
 
 def test_an_unknown_recipe_lists_the_known():
-    with pytest.raises(understudy.UnderstudyError, match="Did you mean 'answers'. Known: answers, as_es, direct, gold"):
+    with pytest.raises(understudy.UnderstudyError, match="Did you mean 'answers'. Known: answers, as_es, cothought"):
         open_recipe("answer")

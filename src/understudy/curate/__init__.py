@@ -2,6 +2,7 @@
 
 from understudy.curate.decontaminate import TestSplit, screen
 from understudy.curate.diversity import diversity
+from understudy.curate.scores import best, scored
 from understudy.curate.shots import draw_shots, shots_by_label, solved
 from understudy.curate.validators import Check, checks_of, checks_of_kind, is_no_copy, noted, validated
 from understudy.curate.votes import elected, quotas
@@ -9,6 +10,7 @@ from understudy.curate.votes import elected, quotas
 __all__ = [
     "Check",
     "TestSplit",
+    "best",
     "checks_of",
     "checks_of_kind",
     "diversity",
@@ -17,6 +19,7 @@ __all__ = [
     "is_no_copy",
     "noted",
     "quotas",
+    "scored",
     "screen",
     "shots_by_label",
     "solved",

@@ -70,3 +70,17 @@ def headed(text: str, is_heading: re.Pattern[str]) -> dict[str, list[str]]:
     for heading, end in zip(headings, ends, strict=True):
         blocks.setdefault(plain(heading["name"]), []).append(text[heading.end() : end].strip())
     return blocks
+
+
+def read_blocks(text: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The text after each heading, by name; of several blocks with one heading the last that holds something.
+
+    Raises:
+        ParseError: ``no_blocks`` where there is none at all, else ``no_<name>`` for the first that is missing or empty.
+    """
+    found = headed(text, signs(names)[1])
+    blocks = {name: next(filter(None, reversed(found.get(plain(name), ()))), "") for name in names}
+    if lacking := [name for name in names if not blocks[name]]:
+        reason = "no_blocks" if len(lacking) == len(names) else f"no_{lacking[0]}"
+        raise ParseError(reason, f"{', '.join(lacking)} missing in {short(text)}")
+    return blocks

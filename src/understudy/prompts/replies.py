@@ -12,6 +12,7 @@ from understudy.records import normalise
 
 # Linear in the text: what stands before the word stays on its line, and nothing is matched lazily.
 _ANSWER = re.compile(r"^(?:_|[^\w\n])*answer[\W_]*:[*_\s]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_SCORE = re.compile(r"\bscore\s+is[\s:*_\"'(]*+(-?\d+(?:[.,]\d+)?)", re.IGNORECASE)
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 
 
@@ -58,6 +59,20 @@ def split_answer(text: str) -> tuple[str, str]:
         raise ParseError("no_answer", f"no line starts with 'Answer:' in {short(text)}")
     last = matches[-1]
     return text[: last.start()].strip(), last[1].strip().strip(" *_")
+
+
+def read_score(text: str, most: int = 10) -> int:
+    """The whole number from 1 to ``most`` in the closing sentence, ``... score is 8``; of several sentences the last's.
+
+    Raises:
+        ParseError: ``no_closing`` where there is no such sentence, ``score_out_of_range`` for any other number.
+    """
+    said = _SCORE.findall(text)
+    if not said:
+        raise ParseError("no_closing", f"no sentence ends it with a score: {short(text)}")
+    if said[-1] not in map(str, range(1, most + 1)):
+        raise ParseError("score_out_of_range", f"{said[-1][:20]} is no whole number from 1 to {most}")
+    return int(said[-1])
 
 
 def read_json_list(text: str) -> list[Any]:

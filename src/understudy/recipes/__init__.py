@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from understudy.errors import DataError, SettingsError
+from understudy.given import Given
 from understudy.plans import Plan
 from understudy.prompts import Prompt
 from understudy.records import Example, Row
 from understudy.settings import Settings, did_you_mean, validate
-from understudy.task import Task
+from understudy.task import Kind, Task
 
-if TYPE_CHECKING:
-    from understudy.students import Model
-    from understudy.teachers import Teacher
+__all__ = ["RECIPES", "Given", "Recipe", "describe", "open_recipe", "prepared", "recipe_settings"]
 
 RECIPES = {
     "gold": "understudy.recipes.gold",
@@ -27,70 +26,9 @@ RECIPES = {
     "rebase": "understudy.recipes.rebase",
     "tuned_teacher": "understudy.recipes.tuned_teacher",
     "as_es": "understudy.recipes.as_es",
+    "raw": "understudy.recipes.raw",
+    "cothought": "understudy.recipes.cothought",
 }
-
-
-class Tune(Protocol):
-    """Trains a model on rows and opens it as a teacher: once for all that ask for the same."""
-
-    def __call__(
-        self,
-        settings: Settings,
-        task: Task,
-        rows: Sequence[Example],
-        *,
-        seed: int,
-        batch_size: int,
-        card: Mapping[str, str],
-    ) -> Teacher:
-        """The teacher; in a study that only estimates, one that renders and counts.
-
-        Args:
-            settings: those of a kind of student.
-            task: what the model learns, which need not be the study's.
-            batch_size: the most requests that it answers at once.
-            card: lines for its model card.
-
-        Raises: as ``students.prepare`` and ``students.train``.
-        """
-        ...
-
-
-class Train(Protocol):
-    """Trains a student on rows: once for all that ask for the same."""
-
-    def __call__(
-        self, settings: Settings, task: Task, rows: Sequence[Example], *, seed: int, card: Mapping[str, str]
-    ) -> Model | None:
-        """The trained student; nothing in a study that only estimates.
-
-        Args and Raises: as ``Tune``.
-        """
-        ...
-
-
-def _only_in_a_study(*_: Any, **__: Any) -> Any:
-    raise SettingsError("this recipe trains a model of its own, which only a study does: use run")
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a recipe works with beside the examples that flow through it."""
-
-    task: Task
-    teacher: Teacher
-    """Absent for a recipe that does not ask."""
-    train: Iterable[Example]
-    """The gold rows; may be read several times."""
-    unlabelled: Iterable[Example]
-    """Rows without an answer; may be read several times."""
-    seed: int = 0
-    leaks: Callable[[str], bool] = lambda text: False
-    """Whether a text equals a test row's input, or nearly: such texts from elsewhere must not reach a prompt."""
-    tuned: Tune = _only_in_a_study
-    """For a recipe that trains a teacher of its own."""
-    trained: Train = _only_in_a_study
-    """For a recipe that reads its rows with a student of its own."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +49,10 @@ class Recipe:
     """The prompts it renders, a string being the name of a prompt file; a change of one makes its steps anew."""
     asks: bool = True
     """Whether it needs a teacher."""
+    judges: Callable[[Any], bool] = lambda settings: False
+    """Whether what the teacher wrote is judged, so that a link may name another teacher for that: ``Given.judge``."""
+    kinds: tuple[Kind, ...] = ()
+    """The kinds of task that it is for; all where none is named."""
     unforeseen: Callable[[Any], str] = lambda settings: ""
     """What an estimate of it cannot know, for a person; nothing where it counts what a run would ask."""
     reads: Callable[[Any, Task], str] = lambda settings, task: ""

@@ -120,6 +120,13 @@ class Workspace:
             write_atomically(path, orjson.dumps({"digest": content, "rows": len(rows)}))
         return content
 
+    def scratch(self, key: str) -> Path:
+        """Where the step with this key may lay what it does not keep; made by nobody yet.
+
+        Whoever makes the step takes it away; what a killed run left goes when the folder is opened the next time.
+        """
+        return self.folder / "steps" / f"{key}.scratch.partial"
+
     def step(
         self,
         key: str,

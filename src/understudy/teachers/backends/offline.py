@@ -56,8 +56,8 @@ class RepliesMissing(TeacherError):
     """A step cannot be made: the ledger lacks replies, and nothing may be sent."""
 
 
-def all_answered(rows: Iterable[Row], teacher: Teacher, step: str) -> Iterator[Row]:
-    """The rows of a step of its own offline teacher.
+def all_answered(rows: Iterable[Row], teachers: Sequence[Teacher], step: str) -> Iterator[Row]:
+    """The rows of a step of its own offline teachers.
 
     Raises:
         RepliesMissing: the ledger lacked replies; only after all rows were looked at.
@@ -66,9 +66,10 @@ def all_answered(rows: Iterable[Row], teacher: Teacher, step: str) -> Iterator[R
     for row in rows:
         dropped += isinstance(row, Dropped) and row.reason == NOT_IN_LEDGER
         yield row
-    used = teacher.usage()
-    if missing := used.requests or dropped:  # a recipe need not pass on every dropped sample
-        raise RepliesMissing(f"{missing:,} of the {missing + used.from_ledger:,} replies that {step} needs")
+    used = [teacher.usage() for teacher in teachers]
+    known = sum(one.from_ledger for one in used)
+    if missing := sum(one.requests for one in used) or dropped:  # a recipe need not pass on every dropped sample
+        raise RepliesMissing(f"{missing:,} of the {missing + known:,} replies that {step} needs")
 
 
 def all_missing(errors: Sequence[tuple[str, BaseException]]) -> RepliesMissing:
