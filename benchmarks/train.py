@@ -38,9 +38,9 @@ from understudy.records import Example
 from understudy.students import serial
 from understudy.students.causal import lay
 from understudy.students.course import Laid
-from understudy.students.scratch import causal_from_scratch
+from understudy.students.scratch import causal_from_scratch, tokenizer_of
 from understudy.students.settings import CausalScratch, CausalSettings
-from understudy.students.trainer import fit
+from understudy.students.trainer import Lessons, fit, order_of
 from understudy.task import Fields, Task
 
 TASK = Task(instruction="Answer the question.", kind="choice", fields=Fields(choices="choices"))
@@ -154,11 +154,12 @@ def collator(work: Work) -> Callable[[list[Any]], Any]:
 def ours(work: Work) -> Took:
     """The student's training."""
     network, laid = copy.deepcopy(work.student), work.laid
+    lessons = Lessons(laid.rows, order_of(laid.tokens, work.settings.batch_size, 0, laid.by_length))
     with tempfile.TemporaryDirectory(dir=work.folder) as folder:
         began = time.perf_counter()
         run = fit(
-            network, laid.rows, laid.tokens, laid.collate, work.settings, folder=Path(folder) / "checkpoint",
-            fingerprint="", seed=0, by_length=laid.by_length, report=lambda what, done, total: None,
+            network, lessons, laid.tokens, laid.collate, work.settings, folder=Path(folder) / "checkpoint",
+            fingerprint="", seed=0, report=lambda what, done, total: None,
         )  # fmt: skip
         took = time.perf_counter() - began
     return Took(took, run.tokens, run.tokens)
@@ -193,7 +194,8 @@ def made(what: str, loss_on: str, told: argparse.Namespace, folder: Path) -> Wor
     texts = ["".join(serial.text_of(example, TASK, settings.rank_by)) for example in examples]
     torch.manual_seed(0)
     assert isinstance(settings.base, CausalScratch)
-    network, tokenizer = causal_from_scratch(settings.base, texts, settings.max_length)
+    tokenizer = tokenizer_of(texts, settings.base.vocab_size)
+    network = causal_from_scratch(settings.base, tokenizer, settings.max_length)
     student = copy.deepcopy(network)
     laid = lay(student, tokenizer, examples, TASK, settings)
     steps = max(1, round(told.tokens / statistics.mean(laid.tokens) / settings.batch_size))
