@@ -136,7 +136,6 @@ WRONG = [
     ("arms.x=[{answers: 5}]", "arms.x.chain.answers: Input should be a valid dictionary"),
     ("arms.x={chain: [gold], task: {labels: {a: red, b: green}}}", "arms are compared on one test split"),
     ("arms.x={chain: [gold], task: {fields: {input: words}}}", "arms.x.task.fields: the test rows are read with"),
-    ("task.kind=pretraining", "task.kind: there is no metric for kind: pretraining yet"),
     ("filters={language: en}", "filters: Dictionary should have at most 0 items"),
     ("student.steps=[1,", "--set 'student.steps=[1,': the value is no YAML"),
     ("name=a/b", "name: String should match pattern"),

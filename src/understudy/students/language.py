@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -19,9 +20,19 @@ from understudy.pretrained import identity, loading, local_folder, quiet
 from understudy.records import digest
 from understudy.students.settings import AnyLanguageSettings, Scratch
 
-AUTO: dict[str, Any] = {"causal": AutoModelForCausalLM, "seq2seq": AutoModelForSeq2SeqLM}
+AUTO: dict[str, Any] = {
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+}
 LETTER = "Z"
-CALLED = {"causal": "a causal language model", "seq2seq": "an encoder-decoder", "classifier": "an encoder"}
+CALLED = {
+    "causal": "a causal language model",
+    "masked": "a masked language model",
+    "seq2seq": "an encoder-decoder",
+    "classifier": "an encoder",
+}
+SCORED = ("masked", "causal")  # kinds that say how likely a sentence is
 
 
 def origin_of(settings: AnyLanguageSettings) -> str:
@@ -62,32 +73,69 @@ def read(source: str | Path, what: str, kind: str = "causal", **where: Any) -> t
     Raises:
         DataError: they cannot be loaded, or are of another kind.
     """
+    with _told(what, CALLED[kind]):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
+        found = _kinds_of(config)
+        if kind not in found:  # BART opens as a causal model too, without its encoder
+            other = f"{CALLED[found[0]]} ({config.model_type})"
+            raise DataError(f"{what} is {other}, not {CALLED[kind]}; use student.kind: {found[0]}, or another base")
+        return _opened(source, what, kind, where)
+
+
+def read_scored(source: str | Path, what: str, **where: Any) -> tuple[Any, Any]:
+    """As ``read``, whatever kind of language model it is, if it can say how likely a sentence is.
+
+    Raises:
+        DataError: as ``read``.
+    """
+    with _told(what, "a language model"):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
+        found = _kinds_of(config)
+        kind = next((kind for kind in SCORED if kind in found), None)
+        if kind is None:
+            other = f"{CALLED[found[0]]} ({config.model_type})"
+            raise DataError(f"{what} is {other}; name a masked or a causal language model")
+        return _opened(source, what, kind, where)
+
+
+def is_masked(network: Any) -> bool:
+    """Whether it is a masked language model, not a causal one."""
+    return "masked" in _kinds_of(network.config)
+
+
+def _opened(source: str | Path, what: str, kind: str, where: dict[str, Any]) -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+    network, told = AUTO[kind].from_pretrained(
+        source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
+    )
+    if kind == "masked" and (lost := sorted(told["missing_keys"])):
+        raise DataError(
+            f"{what} cannot be loaded as {CALLED[kind]}: it is an encoder without the head that fills gaps, as "
+            f"{lost[0]!r} is not there; name a model with its head"
+        )
+    return network, tokenizer
+
+
+@contextmanager
+def _told(what: str, called: str) -> Iterator[None]:
+    """Say in one line what cannot be loaded."""
     try:
         with loading():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-            found = _kind_of(config)
-            if found != kind:  # BART opens as a causal model too, without its encoder
-                other = f"{CALLED[found]} ({config.model_type})"
-                raise DataError(f"{what} is {other}, not {CALLED[kind]}; use student.kind: {found}, or another base")
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
-            network = AUTO[kind].from_pretrained(
-                source, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, **where
-            )
+            yield
     except DataError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{what} cannot be loaded as {CALLED[kind]}: {first}") from error
-    return network, tokenizer
+        raise DataError(f"{what} cannot be loaded as {called}: {first}") from error
 
 
-def _kind_of(config: Any) -> str:
-    """The kind of student that a model can be."""
+def _kinds_of(config: Any) -> tuple[str, ...]:
+    """The kinds of student that a model can be."""
     if config.is_encoder_decoder:
-        return "seq2seq"
+        return ("seq2seq",)
     fills_gaps = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     goes_on = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and getattr(config, "is_decoder", True)
-    return "classifier" if fills_gaps and not goes_on else "causal"
+    return ("classifier", "masked") if fills_gaps and not goes_on else ("causal",)
 
 
 def stop_of(network: Any, tokenizer: Any) -> int:
