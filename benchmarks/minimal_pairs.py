@@ -31,8 +31,10 @@ from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig
 
-from understudy.evaluation.minimal_pairs import Pair, read_pairs
+from understudy.records import Example
+from understudy.sources import load
 from understudy.students.pseudo_likelihood import pseudo_log_likelihoods
+from understudy.task import PARADIGM, Task
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 SIZES = (8, 32, 128)  # sentences a batch that a rival may choose from
@@ -41,18 +43,24 @@ GOALS = {"loop": 4, "loop, batched": None, "minicons": 1.3}
 Score = Callable[[Sequence[str]], list[float]]
 
 
-def pairs() -> tuple[str, list[Pair]]:
+def pairs() -> tuple[str, list[Example]]:
     """Where they come from, and the pairs in the file's order."""
+    task = Task.model_validate({"kind": "pretraining"})
     path = Path(os.environ.get("UNDERSTUDY_DATA") or "") / "blimp" / "all.jsonl.gz"
     if path.is_file():
-        return "BLiMP", list(read_pairs(str(path)))
+        return "BLiMP", list(load(str(path), task, "test"))
     draw = random.Random(0)
     words = ["".join(draw.choices("aeioubdklmnrst", k=draw.randint(3, 8))) for _ in range(3000)]
     made = []
     for number in range(3000):
         good = draw.choices(words, k=draw.randint(4, 12))
         bad = [*good[:-1], draw.choice(words)]
-        made.append(Pair(f"{' '.join(good)}.", f"{' '.join(bad)}.", str(number * 67 // 3000)))
+        row = {
+            "sentence_good": f"{' '.join(good)}.",
+            "sentence_bad": f"{' '.join(bad)}.",
+            PARADIGM: number * 67 // 3000,
+        }
+        made.append(task.pair(row, id=str(number)))
     return "generated", made
 
 
@@ -151,7 +159,7 @@ def main() -> None:
     if told.quick:
         told.pairs, told.repeat, told.probed = 64, 1, 32
     source, all_pairs = pairs()
-    texts = [text for pair in all_pairs for text in (pair.good, pair.bad)]
+    texts = [text for pair in all_pairs for text in pair.choices]
     if told.model:
         network, tokenizer = AutoModelForMaskedLM.from_pretrained(told.model), AutoTokenizer.from_pretrained(told.model)
     else:
@@ -160,8 +168,8 @@ def main() -> None:
     stretch = min(STRETCH, told.pairs // 4)
     starts = range(0, len(all_pairs), len(all_pairs) * stretch // told.pairs)
     chosen = [pair for start in starts for pair in all_pairs[start : start + stretch]][: told.pairs]
-    sentences = [text for pair in chosen for text in (pair.good, pair.bad)]
-    print(f"{len(chosen)} {source} pairs of {len({pair.paradigm for pair in chosen})} paradigms, "
+    sentences = [text for pair in chosen for text in pair.choices]
+    print(f"{len(chosen)} {source} pairs of {len({pair.fields[PARADIGM] for pair in chosen})} paradigms, "
           f"{statistics.mean(map(len, tokenizer(sentences)['input_ids'])):.1f} tokens a sentence; "
           f"{network.num_parameters() / 1e6:.1f}M parameters, {torch.get_num_threads()} threads, "
           f"median of {told.repeat}", flush=True)  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from understudy.errors import DataError, SettingsError
 from understudy.records import Target
 from understudy.settings import validate
-from understudy.task import Task
+from understudy.task import Fields, Pairs, Task
 
 LABELS = ["card", "login"]
 
@@ -183,3 +183,44 @@ def test_settings_of_choices_that_cannot_be() -> None:
         task(target_is="letter")
     with pytest.raises(DataError, match="kind: choice takes one answer, got the list"):
         target("choice", ["bank"], choices="options")
+
+
+def pretraining(**values: Any) -> Task:
+    return validate(Task, {"kind": "pretraining", **values}, "task")
+
+
+def test_pretraining_needs_its_kind_alone() -> None:
+    plain = pretraining()
+    assert plain.instruction
+    assert plain.metric_names == ("accuracy",)
+    assert plain.example({"text": "Some text.", "target": "x"}, id="a").target is None
+    assert plain.pairs == Pairs(groups=("field", "linguistics_term", "UID"), known_words=None)
+    again = pretraining(**plain.model_dump(exclude_unset=True, exclude={"kind"}))
+    assert again == plain
+
+
+def test_what_is_given_for_pretraining_wins() -> None:
+    own = pretraining(instruction="Read.", fields={"input": "story"}, pairs={"bad": "off", "known_words": 2})
+    assert (own.instruction, own.fields.input, own.fields.target) == ("Read.", "story", None)
+    assert own.pairs == Pairs(good="sentence_good", bad="off", known_words=2)
+    assert pretraining(fields=Fields(target="label")).fields == Fields(input="text", target="label")
+
+
+def test_a_minimal_pair_is_a_choice_of_two() -> None:
+    row = {"sentence_good": "Dogs bark.", "sentence_bad": "Dogs barks.", "UID": "agreement", "n": 3}
+    found = pretraining().pair(row, id="a")
+    assert (found.input, found.target, found.choices) == ("Dogs bark.", "Dogs bark.", ("Dogs bark.", "Dogs barks."))
+    assert found.fields == row
+    with pytest.raises(DataError, match="field 'pairs.good': None is no sentence"):
+        pretraining().pair(row | {"sentence_good": None}, id="a")
+
+
+def test_settings_of_pretraining_that_cannot_be() -> None:
+    with pytest.raises(SettingsError, match="task.pairs.god: unknown key. Did you mean 'good'"):
+        pretraining(pairs={"god": "x"})
+    with pytest.raises(SettingsError, match="task.fields: .*got 'text'"):
+        pretraining(fields="text")
+    with pytest.raises(SettingsError, match="pairs belongs to kind: pretraining; take it out"):
+        validate(Task, {"instruction": "Say.", "kind": "generation", "pairs": {}}, "task")
+    with pytest.raises(SettingsError, match="task.instruction: this key is required"):
+        validate(Task, {"kind": "generation"}, "task")

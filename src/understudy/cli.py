@@ -12,6 +12,7 @@ import typer
 
 from understudy.datastore_commands import datastore_app
 from understudy.errors import DataError, SettingsError, UnderstudyError
+from understudy.evaluate_command import evaluate
 from understudy.finetune_command import finetune
 from understudy.ledger_commands import cassette_app, ledger_app
 from understudy.segment_command import segment
@@ -165,6 +166,7 @@ def predict(
 
 app.command()(segment)
 app.command()(finetune)
+app.command()(evaluate)
 
 
 @app.command()
@@ -243,9 +245,10 @@ def _print_report(report: dict[str, Any], folder: Path, json: bool) -> None:
         return
     from rich.console import Console
 
-    from understudy.report import terminal_table
+    from understudy.report import terminal_tables
 
-    Console().print(terminal_table(report))
+    for table in terminal_tables(report):
+        Console().print(table)
     for note in report["notes"]:
         _out(f"- {note}")
     _out(f"The whole report: {folder / 'REPORT.md'}")

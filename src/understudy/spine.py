@@ -172,6 +172,10 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger, diverse: Mappi
                 tokens=sum(one.tokens for one in parts.values()),
                 seconds=sum(one.seconds for one in parts.values()),
                 parameters=sum(one.parameters for one in parts.values()),
+                curve=next((curve for one in parts.values() if (curve := one.details.get("curve"))), ()),
+                perplexity=next(
+                    (one.details["perplexity"] for one in parts.values() if "perplexity" in one.details), None
+                ),
             )
             for seed, parts in graduate.trained.items()
         },

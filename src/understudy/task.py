@@ -16,6 +16,7 @@ from understudy.templates import compile_template, is_template, variables_of
 
 Kind = Literal["classification", "multilabel", "choice", "extraction", "numeric", "generation", "pretraining"]
 CLOSED_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "choice")  # answers out of a given set, never blank
+CHOOSING_KINDS: tuple[Kind, ...] = ("choice", "pretraining")  # an answer is one of the row's own choices
 COMMAS = "[,;\n]"  # what stands between the labels of one text
 
 METRICS: Mapping[Kind, tuple[str, ...]] = {
@@ -25,7 +26,12 @@ METRICS: Mapping[Kind, tuple[str, ...]] = {
     "extraction": ("exact_match", "token_f1"),
     "numeric": ("numeric_accuracy",),
     "generation": ("rouge_l", "chrf"),
+    "pretraining": ("accuracy",),
 }
+PARADIGM = "UID"
+"""The column of minimal pairs that says which pairs are made alike, by the name that BLiMP gave it."""
+PRETRAINING = "Learn the language of these texts."
+TEXTS: Mapping[str, str | None] = {"input": "text", "target": None}
 
 
 class Fields(Settings):
@@ -63,20 +69,46 @@ class Fields(Settings):
         return {name for part in parts if part for name in (variables_of(part) if is_template(part) else {part})}
 
 
+class Pairs(Settings):
+    """Where a minimal pair stands in a row of the test split, for kind: pretraining."""
+
+    good: str = "sentence_good"
+    """Column of the acceptable sentence."""
+    bad: str = "sentence_bad"
+    """Column of the sentence that is not acceptable."""
+    groups: tuple[str, ...] = ("field", "linguistics_term", PARADIGM)
+    """Columns by whose values accuracies are reported too; a row may lack one. UID is the paradigm, which the file's
+    name stands for in rows without it."""
+    known_words: int | None = Field(default=None, ge=1)
+    """Leave out pairs with a word that stands fewer than so many times in the training text; null keeps all."""
+
+
 class Task(Settings):
     """One task. The same in YAML, in Python and on the command line."""
 
     instruction: str = Field(min_length=1)
-    """What is asked, as it stands in every prompt."""
+    """What is asked, as it stands in every prompt. For kind: pretraining it may be left out."""
     kind: Kind
     """What kind of answer there is; it decides the metrics and which students fit."""
     labels: Mapping[str, str] | Sequence[str] | None = None
     """The answers: a list, or a map from the value in the file to the label's name.
     Left out: the distinct answers of the train file."""
     fields: Fields = Fields()
-    """Where an example's parts stand in a row."""
+    """Where an example's parts stand in a row; for kind: pretraining the column text, without a target."""
+    pairs: Pairs | None = None
+    """Where minimal pairs stand in the rows of the test split, for kind: pretraining."""
     metrics: tuple[str, ...] = ()
     """Which metrics to report; left out: the usual ones of the kind."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_pretraining(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("kind") != "pretraining":
+            return values
+        fields = values.get("fields") or {}
+        given = fields.model_dump(exclude_unset=True) if isinstance(fields, Fields) else fields
+        own = {"fields": {**TEXTS, **given} if isinstance(given, Mapping) else given}
+        return {"instruction": PRETRAINING, **values, **own, "pairs": values.get("pairs") or Pairs()}
 
     @field_validator("instruction")
     @classmethod
@@ -108,6 +140,8 @@ class Task(Settings):
             raise ValueError("fields.target: kind: choice takes one answer; name one column or template")
         if self.kind != "choice" and self.fields.target_is:
             raise ValueError("fields.target_is belongs to kind: choice; take it out")
+        if self.kind != "pretraining" and self.pairs:
+            raise ValueError("pairs belongs to kind: pretraining; take it out")
         return self
 
     @property
@@ -152,6 +186,18 @@ class Task(Settings):
             fields=dict(row),
             origin=origin,
         )
+
+    def pair(self, row: Mapping[str, Any], *, id: str, origin: Origin | None = None) -> Example:
+        """The minimal pair in a test row of kind: pretraining: two choices, of which the good one is the answer.
+
+        BLiMP has some whose sentences are equal; they can only be ties.
+
+        Raises:
+            DataError: a column is missing, blank or no text.
+        """
+        pairs = self.pairs or Pairs()
+        good, bad = (_sentence(row, getattr(pairs, side), f"pairs.{side}") for side in ("good", "bad"))
+        return Example(id=id, input=good, target=good, choices=(good, bad), fields=dict(row), origin=origin)
 
     def read_by(self, changes: Fields | None) -> Self:
         """The task for rows in which ``changes`` says where some of an example's parts stand."""
@@ -220,6 +266,14 @@ def _value(row: Mapping[str, Any], where: str, field: str) -> Any:
     if where not in row:
         raise DataError(_missing(field, where, row))
     return row[where]
+
+
+def _sentence(row: Mapping[str, Any], column: str, field: str) -> str:
+    if column not in row:
+        raise DataError(_missing(field, column, row))
+    if not isinstance(row[column], str) or not row[column].strip():
+        raise DataError(f"field {field!r}: {row[column]!r} is no sentence; take the row out")
+    return row[column]
 
 
 def _missing(field: str, column: str, row: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ STEPS = [
     {"graduates", "diversities", "writings"},
     {"spine", "rehearsal", "provenance", "doctor", "console"},
     {"cassettes", "sweeps", "finetuning"},
-    {"ledger_commands", "datastore_commands", "segment_command", "finetune_command"},
+    {"ledger_commands", "datastore_commands", "segment_command", "finetune_command", "evaluate_command"},
     {"cli"},
 ]
 STEP_OF = {room: height for height, rooms in enumerate(STEPS) for room in rooms}

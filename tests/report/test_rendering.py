@@ -11,7 +11,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from understudy.report import terminal_table, write_reports
+from understudy.report import terminal_tables, write_reports
 from understudy.report.markdown import to_markdown
 from understudy.report.tables import score_text, short_number, signed_text
 
@@ -143,7 +143,7 @@ def test_columns_that_say_nothing_are_left_out(report: dict[str, Any]):
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_terminal_shows_every_arm_and_cuts_no_number(report: dict[str, Any], width: int):
     console = Console(width=width, file=StringIO())
-    console.print(terminal_table(report))
+    console.print(*terminal_tables(report))
     assert isinstance(console.file, StringIO)
     words = console.file.getvalue().split()
     for expected in ("a|b", "ceiling", ".884", "[.874,", ".894]", "1,190", "1,300", "0.0312", "812.3k", "chance"):

@@ -216,10 +216,3 @@ def test_arms_without_the_same_seeds_are_refused():
         build(study(arm("gold", "gold"), short))
     with pytest.raises(DataError, match="no arm"):
         build(study())
-
-
-def test_a_task_without_metrics_still_has_its_rows_and_costs():
-    report = build(study(arm("raw", "raw"), task=Task(instruction="Learn to speak.", kind="pretraining")))
-    assert report["arms"]["raw"]["metrics"] == {}
-    assert report["comparisons"] == []
-    assert report["arms"]["raw"]["rows"]["kept"] == 60

@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from understudy.errors import DataError
-from understudy.evaluation.minimal_pairs import Pair, evaluate_pairs
+from understudy.evaluation.minimal_pairs import predictions
+from understudy.records import Example
 from understudy.students import pseudo_likelihood
 from understudy.students.pseudo_likelihood import pseudo_log_likelihoods
 
@@ -223,14 +224,9 @@ def test_bf16_moves_a_score_by_little_and_leaves_the_network_as_it_is(roberta: A
 
 
 def test_pairs_are_judged_by_a_masked_student(roberta: Any, tokenizer: Any):
-    given = [
-        Pair("the dog barks .", "the dog bark .", "agreement"),
-        Pair("the dogs bark", "the dogs barks", "agreement"),
-    ]
-    given += [Pair("same", "same", "none")]
-    texts = [text for pair in given for text in (pair.good, pair.bad)]
-    scores = one_token_a_pass(roberta, tokenizer, texts)
-    report = evaluate_pairs(given, lambda some: pseudo_log_likelihoods(roberta, tokenizer, some))
-    expected = sum(good > bad for good, bad in zip(scores[:4:2], scores[1:4:2], strict=True)) / 2
-    assert report.paradigms["agreement"].over_pairs.mean == expected
-    assert (report.paradigms["none"].ties, report.paradigms["none"].over_pairs.mean) == (1, 0.5)
+    given = [("the dog barks .", "the dog bark ."), ("the dogs bark", "the dogs barks"), ("same", "same")]
+    rows = [Example(id=pair[0], input=pair[0], choices=pair) for pair in given]
+    scores = one_token_a_pass(roberta, tokenizer, [text for pair in given for text in pair])
+    found = predictions(rows, lambda some: pseudo_log_likelihoods(roberta, tokenizer, some))
+    likelier = [pair[good < bad] for pair, good, bad in zip(given, scores[::2], scores[1::2], strict=True)]
+    assert [one.output for one in found] == [*likelier[:2], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy.evaluation.metrics import RATIONALE, check_metrics, metric_names, score
 from understudy.records import Example, Prediction, Target
-from understudy.task import Task
+from understudy.task import CHOOSING_KINDS, Task
 
 __all__ = ["RATIONALE", "check_metrics", "evaluate", "metric_names", "score", "scored"]
 
@@ -19,7 +19,8 @@ def evaluate(
 
     Args:
         predict: one prediction a row, in order: the ``predict`` of any student, or a function of yours. It is given the
-            inputs, and the examples themselves for kind: choice, whose answer depends on a row's choices.
+            inputs, and the examples themselves where the answer depends on a row's choices: for kind: choice and
+            pretraining.
 
     Returns:
         Metric -> score in [0, 1].
@@ -28,7 +29,7 @@ def evaluate(
         DataError: an example has no target, or the predictions are not as many.
         MissingPackage: a metric's package is not installed.
     """
-    rows = examples if task.kind == "choice" else (example.input for example in examples)
+    rows = examples if task.kind in CHOOSING_KINDS else (example.input for example in examples)
     answers = list(predict(rows))
     return {metric: score(metric, task, *scored(metric, examples, answers)) for metric in task.metric_names}
 

@@ -1,7 +1,8 @@
 """The metrics. Each counts a few whole numbers a row and scores their sums, so that one model and a bootstrap share it.
 
 For kinds with labels (classification, multilabel, choice) an answer is a set: one label or option, any number for
-multilabel, none for a prediction of ``None``.
+multilabel, none for a prediction of ``None``. For kind pretraining it is a sentence of the row's minimal pair, none for
+a tie.
 
 - ``accuracy``: the share of rows whose set is exactly the gold one.
 - ``macro_f1``: the mean F1 of the labels that occur in gold or prediction (scikit-learn's default for classification).
@@ -121,6 +122,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "extraction": ("exact_match", "token_f1", *_OF_REASONING),
     "numeric": ("numeric_accuracy", "exact_text", *_OF_REASONING),
     "generation": ("rouge_l", "bleu", "chrf", "exact_match", "token_f1"),
+    "pretraining": ("accuracy",),
 }
 
 

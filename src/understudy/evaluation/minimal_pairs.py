@@ -1,216 +1,151 @@
 """Minimal pairs: of two sentences that differ in little, does a model find the acceptable one more likely?
 
-BLiMP (Warstadt et al. 2020, arXiv 1912.00582), the BabyLM supplement to it, and any file of such pairs. A tie counts
-half, so that a model that tells nothing apart has 50 %: BLiMP's own criterion counts it wrong, lm-evaluation-harness,
-whose choice is the first of the best, counts it right.
+BLiMP (Warstadt et al. 2020, arXiv 1912.00582), the BabyLM supplement to it, and any file of such pairs. A pair is a
+test row of kind pretraining, as ``Task.pair`` makes it. A tie counts wrong, as by BLiMP's own criterion;
+lm-evaluation-harness, whose choice is the first of the best, counts it right.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, tee
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import DataError
 from understudy.evaluation.statistics import Interval
-from understudy.settings import did_you_mean
-from understudy.sources import Source, read
+from understudy.records import Dropped, Example, Prediction, Row
+from understudy.task import PARADIGM
 
 Floats: TypeAlias = NDArray[np.float64]
 Scorer: TypeAlias = Callable[[Iterable[str]], Iterator[float]]
+Cell: TypeAlias = tuple[str, ...]  # the group of each column that some pairs are in
 
-GROUPS = ("linguistics_term", "field")
-WRONG, TIE, RIGHT = 0, 1, 2  # what a pair is worth, in halves
+CHANCE = 0.5
 UNKNOWN_WORD = "unknown_word"
+WRONG, RIGHT, TIE = range(3)
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """An acceptable sentence and one that is not."""
-
-    good: str
-    bad: str
-    paradigm: str
-    groups: Mapping[str, str] = field(default_factory=dict)  # {"linguistics_term": "island_effects", "field": "syntax"}
-
-
-class Cell(NamedTuple):
-    """Pairs of one paradigm and the same groups."""
-
-    paradigm: str
-    groups: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What one model made of some pairs: a cell and a worth (wrong, tie, right) of each, in the order of the pairs."""
-
-    cells: tuple[Cell, ...]
-    halves: bytes
-    dropped: Mapping[str, Mapping[str, int]]  # reason -> paradigm -> pairs
-
-
-@dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How often the good sentence was the more likely one, with 95 % intervals.
-
-    ``over_pairs`` counts every pair alike. ``over_paradigms`` counts every paradigm alike, as BLiMP's averages do: the
-    two differ where paradigms have different numbers of pairs, as after a filter. ``ties`` are of all seeds together.
-    """
+    """How often the good sentence was the likelier one; ``ties`` are of all seeds together."""
 
     pairs: int
     ties: int
-    over_pairs: Interval
-    over_paradigms: Interval
+    interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """The accuracies of a model, or of several that differ in their seeds."""
+    """The accuracies of a model, or of several that differ in their seeds.
+
+    ``overall`` counts every pair alike, ``over_paradigms`` every paradigm, as BLiMP's averages do: the two differ where
+    paradigms have different numbers of pairs, as after a filter. It is ``None`` where paradigms were not asked for.
+    """
 
     overall: Accuracy
-    paradigms: Mapping[str, Accuracy]
+    over_paradigms: Accuracy | None
     groups: Mapping[str, Mapping[str, Accuracy]]  # column -> value, such as "linguistics_term" -> "island_effects"
-    dropped: Mapping[str, Mapping[str, int]]  # reason -> paradigm -> pairs
 
 
-def read_pairs(
-    source: Source | str,
-    *,
-    good: str = "sentence_good",
-    bad: str = "sentence_bad",
-    paradigm: str = "UID",
-    groups: Sequence[str] = GROUPS,
-) -> Iterator[Pair]:
-    """The pairs of a file, in its order, under the names that its columns have.
-
-    Where a row has no ``paradigm`` the file's name stands for it, as BabyLM keeps a file a paradigm; a column of
-    ``groups`` that it does not have is left out.
-
-    Raises:
-        DataError: the file cannot be read, or a row has no good or no bad sentence.
-    """
-    source = source if isinstance(source, Source) else Source(path=source)
-    for number, row in read(source):
-        first, second = (_sentence(source, number, row, column) for column in (good, bad))
-        # BLiMP writes syntax/semantics in one paradigm and syntax_semantics in the others.
-        of_groups = {name: str(row[name]).replace("/", "_") for name in groups if row.get(name) is not None}
-        yield Pair(first, second, str(row.get(paradigm) or source.dataset.rpartition("/")[2]), of_groups)
-
-
-def _sentence(source: Source, number: int, row: Mapping[str, Any], column: str) -> str:
-    if column not in row:
-        raise DataError(f"{source.place}: row {number} has no column {column!r}. {did_you_mean(column, list(row))}")
-    if not isinstance(row[column], str) or not row[column].strip():
-        raise DataError(f"{source.place}: row {number}: {column}: {row[column]!r} is no sentence; take the row out")
-    return row[column]
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text as ``known_words`` compares them: case-folded; what an apostrophe or hyphen joins is one."""
-    return _WORD.findall(text.replace("’", "'").casefold())
-
-
-def vocabulary(texts: Iterable[str], at_least: int = 2) -> frozenset[str]:
-    """The words that occur so often in the texts; BabyLM's pipeline keeps pairs whose words all occur twice."""
-    counts = Counter(word for text in texts for word in words_of(text))
-    return frozenset(word for word, count in counts.items() if count >= at_least)
-
-
-def evaluate_pairs(
-    pairs: Iterable[Pair],
-    scorer: Scorer,
-    *,
-    known_words: Container[str] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> PairReport:
-    """The accuracies of one model; memory grows by some bytes a pair.
+def predictions(rows: Iterable[Example], scorer: Scorer) -> Iterator[Prediction]:
+    """The likelier sentence of each pair, ``None`` for a tie, in order; memory is the scorer's.
 
     Args:
-        scorer: how likely each sentence is, in order, as a number that is higher for the likelier one; each pair's good
-            sentence comes before its bad one.
-        known_words: as ``judge``.
-
-    Raises: as ``judge`` and ``summarise``.
-    """
-    return summarise([judge(pairs, scorer, known_words=known_words)], resamples=resamples, seed=seed)
-
-
-def judge(pairs: Iterable[Pair], scorer: Scorer, *, known_words: Container[str] | None = None) -> Judged:
-    """What a model makes of each pair.
-
-    Args:
-        known_words: pairs with a word, as ``words_of`` has it, that is not among these are dropped; ``None`` keeps all.
+        scorer: how likely each sentence is, in order, as a number that is higher for the likelier one; it is given the
+            choices of each row.
 
     Raises:
         DataError: the scorer gives more or fewer scores than there are sentences, or one that is no number.
     """
-    cells: dict[Cell, Cell] = {}
-    of_pair: list[Cell] = []
-    dropped: dict[str, Counter[str]] = defaultdict(Counter)
-
-    def sentences() -> Iterator[str]:
-        for pair in pairs:
-            if known_words is not None and any(w not in known_words for w in words_of(f"{pair.good} {pair.bad}")):
-                dropped[UNKNOWN_WORD][pair.paradigm] += 1
-                continue
-            cell = Cell(pair.paradigm, tuple(sorted(pair.groups.items())))
-            of_pair.append(cells.setdefault(cell, cell))
-            yield pair.good
-            yield pair.bad
-
-    scores = array("d", scorer(sentences()))
-    if len(scores) != 2 * len(of_pair):
-        raise DataError(f"{len(scores)} scores for {2 * len(of_pair)} sentences; a scorer gives one a sentence")
-    halves = bytes(map(_worth, scores[::2], scores[1::2]))
-    return Judged(tuple(of_pair), halves, {reason: dict(counts) for reason, counts in dropped.items()})
+    rows, ahead = tee(rows)
+    scores = scorer(sentence for row in ahead for sentence in row.choices)
+    for row in rows:
+        found = list(islice(scores, len(row.choices)))
+        if len(found) < len(row.choices):
+            raise DataError("a scorer gives a score a sentence, this one gave fewer")
+        if any(map(math.isnan, found)):
+            raise DataError(f"the scores of {row.choices!r} are {found}; check the model's weights")
+        best = max(found)
+        yield Prediction(row.choices[found.index(best)] if found.count(best) == 1 else None)
+    if next(scores, None) is not None:
+        raise DataError("a scorer gives a score a sentence, this one gave more")
 
 
-def summarise(runs: Sequence[Judged], *, resamples: int = 2000, seed: int = 0) -> PairReport:
-    """The accuracies over runs that judged the same pairs, one a seed.
+def accuracies(
+    rows: Sequence[Example],
+    runs: Sequence[Sequence[Prediction]],
+    by: Sequence[str] = (),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairReport:
+    """The accuracies over runs that judged the same pairs, one a seed, with 95 % intervals.
 
-    Each resample of the bootstrap draws the pairs of every paradigm and, as ``statistics.interval`` does, the seeds,
-    both with replacement; the paradigms are what they are.
+    Each resample of the bootstrap draws the pairs of every cell of groups and, as ``statistics.interval`` does, the
+    seeds, both with replacement; the paradigms are what they are.
+
+    Args:
+        by: columns of the rows: each of their values is a group.
 
     Raises:
-        DataError: there are no runs or no pairs, or the runs judged different pairs.
+        DataError: there are no rows or runs, or a run has another number of rows.
     """
-    if not runs or not runs[0].cells:
-        dropped = sum(sum(counts.values()) for run in runs[:1] for counts in run.dropped.values())
-        raise DataError(f"no pairs to score ({dropped} dropped); check the file and the known words")
-    if any(run.cells != runs[0].cells for run in runs):
-        raise DataError("the runs judged different pairs; judge the same file with the same known words by each")
-    sampled = _sampled(runs, resamples, seed)
-    by_paradigm: dict[str, list[_Sampled]] = defaultdict(list)
-    by_group: dict[str, dict[str, list[_Sampled]]] = defaultdict(lambda: defaultdict(list))
-    for one in sampled:
-        by_paradigm[one.cell.paradigm].append(one)
-        for column, value in one.cell.groups:
-            by_group[column][value].append(one)
+    if not rows or not runs:
+        raise DataError(f"nothing to score: {len(rows)} pairs, {len(runs)} runs; check the file of pairs")
+    for run in runs:
+        if len(run) != len(rows):
+            raise DataError(f"{len(run)} predictions for {len(rows)} pairs; predict them all again")
+    sampled = _sampled(_cells(rows, runs, by), len(runs), resamples, seed)
+    groups: dict[str, dict[str, list[_Sampled]]] = {}
+    for place, column in enumerate(by):
+        of_value: dict[str, list[_Sampled]] = defaultdict(list)
+        for one in sampled:
+            if one.cell[place]:
+                of_value[one.cell[place]].append(one)
+        groups |= {column: dict(sorted(of_value.items()))} if of_value else {}
+    paradigms = groups.get(PARADIGM)
     return PairReport(
-        overall=_accuracy(sampled),
-        paradigms={name: _accuracy(some) for name, some in by_paradigm.items()},
-        groups={
-            column: {value: _accuracy(some) for value, some in sorted(of_value.items())}
-            for column, of_value in by_group.items()
-        },
-        dropped=runs[0].dropped,
+        overall=_accuracy([sampled]),
+        over_paradigms=_accuracy(list(paradigms.values())) if paradigms else None,
+        groups={name: {value: _accuracy([some]) for value, some in found.items()} for name, found in groups.items()},
     )
 
 
-def _worth(good: float, bad: float) -> int:
-    if math.isnan(good) or math.isnan(bad):
-        raise DataError(f"the scores of a pair are {good} and {bad}; check the model's weights")
-    return TIE if good == bad else RIGHT if good > bad else WRONG
+def group_of(row: Example, column: str) -> str:
+    """The group that a pair is in, nothing where its row does not say.
+
+    Where there is no paradigm the file's name stands for it, as BabyLM keeps a file a paradigm.
+    """
+    value = row.fields.get(column)
+    if value is None and column == PARADIGM and row.origin:
+        value = row.origin.dataset.rpartition("/")[2]
+    # BLiMP writes syntax/semantics in one paradigm and syntax_semantics in the others.
+    return "" if value is None else str(value).replace("/", "_")
+
+
+def with_known_words(rows: Iterable[Example], texts: Iterable[str], at_least: int = 2) -> Iterator[Row]:
+    """The pairs, those dropped that hold a word which stands in the texts less often; BabyLM's pipeline asks for 2."""
+    counts = Counter(word for text in texts for word in words_of(text))
+    for row in rows:
+        unknown = next((word for word in words_of(" ".join(row.choices)) if counts[word] < at_least), None)
+        if unknown is None:
+            yield row
+        else:
+            told = f"{unknown!r} stands {counts[unknown]} times in the training text, fewer than {at_least}"
+            yield Dropped(row, "test", UNKNOWN_WORD, told)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text as they are looked up: case-folded; what an apostrophe or hyphen joins is one."""
+    return _WORD.findall(text.replace("’", "'").casefold())
 
 
 class _Sampled(NamedTuple):
@@ -223,41 +158,46 @@ class _Sampled(NamedTuple):
     draws: Floats  # (resamples,): the same over the drawn seeds, on drawn pairs
 
 
-def _sampled(runs: Sequence[Judged], resamples: int, seed: int) -> list[_Sampled]:
+def _cells(
+    rows: Sequence[Example], runs: Sequence[Sequence[Prediction]], by: Sequence[str]
+) -> dict[Cell, Counter[tuple[int, ...]]]:
+    """Of each cell, how many pairs the runs judged how; sorted, so that the order of the pairs leaves no trace."""
+    cells: dict[Cell, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for row, *answers in zip(rows, *runs, strict=True):
+        judged = (TIE if not one.output else RIGHT if one.output == row.target else WRONG for one in answers)
+        cells[tuple(group_of(row, column) for column in by)][tuple(judged)] += 1
+    return {cell: cells[cell] for cell in sorted(cells)}
+
+
+def _sampled(
+    cells: Mapping[Cell, Mapping[tuple[int, ...], int]], seeds: int, resamples: int, seed: int
+) -> list[_Sampled]:
     random = np.random.default_rng(seed)
-    drawn_seeds = random.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=resamples)
-    halves = np.array([np.frombuffer(run.halves, dtype=np.uint8) for run in runs])
-    places: dict[Cell, list[int]] = defaultdict(list)
-    for place, cell in enumerate(runs[0].cells):
-        places[cell].append(place)
+    drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     sampled = []
-    for cell in sorted(places):  # so that the order of the pairs leaves no trace
-        here = halves[:, places[cell]]
-        alike, counts = np.unique(here, axis=1, return_counts=True)  # (seeds, kinds): pairs alike in every run
-        size = here.shape[1]
-        drawn = random.multinomial(size, counts / size, size=resamples) @ alike.T / (RIGHT * size)
-        draws = (drawn * drawn_seeds).sum(1) / len(runs)
-        sampled.append(_Sampled(cell, size, int((here == TIE).sum()), here.mean(1) / RIGHT, draws))
+    for cell, judged in cells.items():
+        counts = sorted(judged.items())
+        kinds, alike = np.array([kind for kind, _ in counts]), np.array([count for _, count in counts])
+        size = int(alike.sum())
+        right = (kinds == RIGHT).astype(np.float64)  # (kinds, seeds)
+        drawn = random.multinomial(size, alike / size, size=resamples) @ right / size
+        ties = int(alike @ (kinds == TIE).sum(1))
+        sampled.append(_Sampled(cell, size, ties, alike @ right / size, (drawn * drawn_seeds).sum(1) / seeds))
     return sampled
 
 
-def _accuracy(cells: Sequence[_Sampled]) -> Accuracy:
-    of_paradigm: Counter[str] = Counter()
-    for one in cells:
-        of_paradigm[one.cell.paradigm] += one.pairs
-    pairs = sum(of_paradigm.values())
+def _accuracy(parts: Sequence[Sequence[_Sampled]]) -> Accuracy:
+    """Of cells in parts: a part's pairs count alike, and so do the parts."""
+    means, draws = [], []
+    for cells in parts:
+        pairs = sum(one.pairs for one in cells)
+        means.append(sum(one.means * (one.pairs / pairs) for one in cells))
+        draws.append(sum(one.draws * (one.pairs / pairs) for one in cells))
+    per_seed, drawn = np.mean(means, axis=0), np.mean(draws, axis=0)
+    mean, (low, high) = float(per_seed.mean()), np.quantile(drawn, [0.025, 0.975])
+    every = [one for cells in parts for one in cells]
     return Accuracy(
-        pairs=pairs,
-        ties=sum(one.ties for one in cells),
-        over_pairs=_interval(cells, [one.pairs / pairs for one in cells]),
-        over_paradigms=_interval(
-            cells, [one.pairs / of_paradigm[one.cell.paradigm] / len(of_paradigm) for one in cells]
-        ),
+        pairs=sum(one.pairs for one in every),
+        ties=sum(one.ties for one in every),
+        interval=Interval(mean, min(float(low), mean), max(float(high), mean), tuple(map(float, per_seed))),
     )
-
-
-def _interval(cells: Sequence[_Sampled], weights: Sequence[float]) -> Interval:
-    per_seed = sum(weight * one.means for weight, one in zip(weights, cells, strict=True))
-    draws = sum(weight * one.draws for weight, one in zip(weights, cells, strict=True))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(np.mean(per_seed)), float(low), float(high), tuple(map(float, np.atleast_1d(per_seed))))

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from understudy.errors import DataError, MissingPackage
+from understudy.report.curves import FILE, curves_picture, has_curves
 from understudy.report.markdown import to_markdown
 from understudy.report.sweep_markdown import sweep_to_markdown
 from understudy.workspace.files import disk_errors, write_atomically
@@ -17,6 +18,8 @@ from understudy.workspace.files import disk_errors, write_atomically
 def write_reports(folder: str | Path, report: Mapping[str, Any]) -> None:
     """Write ``report.json`` and ``REPORT.md``, each whole or not at all. The same report gives the same bytes.
 
+    Where students were measured as they learnt and matplotlib is installed, ``curves.svg`` stands beside them.
+
     Raises:
         OutOfSpace: the disk is full; an earlier report is still there.
         WorkspaceError: the folder cannot be written.
@@ -24,7 +27,20 @@ def write_reports(folder: str | Path, report: Mapping[str, Any]) -> None:
     folder = Path(folder)
     with disk_errors(folder):
         write_atomically(folder / "report.json", _as_json(report))
-        write_atomically(folder / "REPORT.md", to_markdown(report).encode())
+        picture = FILE if _write_curves(folder / FILE, report) else None
+        write_atomically(folder / "REPORT.md", to_markdown(report, picture).encode())
+
+
+def _write_curves(path: Path, report: Mapping[str, Any]) -> bool:
+    """Whether there is a picture."""
+    try:
+        if has_curves(report):
+            write_atomically(path, curves_picture(report))
+            return True
+    except MissingPackage:
+        pass  # the report's table has where the curves end, and report.json all of them
+    path.unlink(missing_ok=True)  # it would show an earlier run
+    return False
 
 
 def read_report(folder: str | Path) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.report.curves import READING_CURVES, ends_table
+from understudy.report.pairs import READING_PAIRS, groups_table
 from understudy.report.segments import segments_section
 from understudy.report.tables import (
     TextTable,
@@ -19,8 +21,12 @@ from understudy.report.tables import (
 PARAGRAPH = "\n\n"
 
 
-def to_markdown(report: Mapping[str, Any]) -> str:
-    """The whole of REPORT.md."""
+def to_markdown(report: Mapping[str, Any], picture: str | None = None) -> str:
+    """The whole of REPORT.md.
+
+    Args:
+        picture: the file of the learning curves beside it.
+    """
     study = report["study"]
     parts = [
         f"# {one_line(study['name'])}",
@@ -29,6 +35,8 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         drawn(score_table(report)),
         _reading_scores(report),
         *_comparisons(report),
+        *_pairs(report),
+        *_curves(report, picture),
         "## Rows",
         "in + made = kept + joined + dropped.",
         drawn(rows_table(report)),
@@ -75,6 +83,19 @@ def _comparisons(report: Mapping[str, Any]) -> list[str]:
     count = len(report["comparisons"]) // max(1, len(report["study"]["metrics"]))
     caution = " Of pairs that do not differ, about one in twenty still shows a difference." if count > 1 else ""
     return [*parts, f"Paired bootstrap: the same rows and seeds are drawn for both arms; p is two-sided.{caution}"]
+
+
+def _pairs(report: Mapping[str, Any]) -> list[str]:
+    table = groups_table(report)
+    return ["## Minimal pairs", READING_PAIRS, drawn(table)] if table.rows else []
+
+
+def _curves(report: Mapping[str, Any], picture: str | None) -> list[str]:
+    table = ends_table(report)
+    if not table.rows:
+        return []
+    shown = [f"![Learning curves]({picture})"] if picture else []
+    return ["## Learning curves", *shown, READING_CURVES, drawn(table)]
 
 
 def _diversity(report: Mapping[str, Any]) -> list[str]:

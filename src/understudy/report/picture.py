@@ -1,15 +1,14 @@
-"""``sweep.svg``: the first metric of every arm over a sweep's first key. Only this file needs matplotlib."""
+"""``sweep.svg``: the first metric of every arm over a sweep's first key."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from understudy.errors import MissingPackage
+from understudy.report.drawing import COLOURS, DASHES, MARKERS, picture_of, shortened
 from understudy.report.sweep_tables import runs_at, value_text
 from understudy.report.tables import metric_title
 
@@ -17,29 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, without their yellow, which is pale on white. Markers
-# and dashes say the same again, for print without colour.
-_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "os^DvPX*"
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)))
 _APART_POINTS = 5.0  # the arms' marks at one value stand so far from one another, all of them together within _ASIDE
 _ASIDE_POINTS = 30.0
 _AXIS_POINTS = 250.0  # about how far the last value stands from the first
 _LETTER_POINTS = 5.6
-_LONGEST_NAME = 30
 _LOG_FROM = 10  # values that span more than this factor stand on a logarithmic axis
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "understudy",  # or ids are drawn at random
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
 
 
 def sweep_picture(sweep: Mapping[str, Any], format: str = "svg") -> bytes:
@@ -54,21 +35,7 @@ def sweep_picture(sweep: Mapping[str, Any], format: str = "svg") -> bytes:
     Raises:
         MissingPackage: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackage(f"the picture needs {error.name}: pip install 'understudy[pictures]'") from error
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever the user's own style is
-        matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
-        _draw(figure, sweep)
-        image = BytesIO()
-        metadata = {"Date": None, "Title": _title(sweep)} if format == "svg" else {}
-        figure.savefig(image, format=format, metadata=metadata, dpi=150)
-    return image.getvalue()
+    return picture_of(lambda figure: _draw(figure, sweep), _title(sweep), format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +67,7 @@ def _draw(figure: Figure, sweep: Mapping[str, Any]) -> None:
     axes.set_ylim(min(every) - margin, max(every) + margin)  # it does not follow what stands aside by itself
     figure.legend(
         [line for _, line, _ in ends],
-        [_shortened(arm) for *_, arm in ends],
+        [shortened(arm) for *_, arm in ends],
         loc="outside right upper",
         handlelength=3.4,
     )
@@ -108,7 +75,7 @@ def _draw(figure: Figure, sweep: Mapping[str, Any]) -> None:
     axes.set_ylabel(metric_title(metric))
     several = any(mark.runs for marks in curves.values() for mark in marks)
     shown = "means of the runs, each run a small mark" if several else "with 95 % intervals"
-    axes.set_title(f"{_shortened(sweep['study']['name'])}: {metric_title(metric)}, {shown}", loc="left", fontsize=10)
+    axes.set_title(f"{shortened(sweep['study']['name'])}: {metric_title(metric)}, {shown}", loc="left", fontsize=10)
 
 
 def _line(axes: Axes, marks: Sequence[_Mark], number: int, sideways_points: float) -> Any:
@@ -116,7 +83,7 @@ def _line(axes: Axes, marks: Sequence[_Mark], number: int, sideways_points: floa
     from matplotlib.transforms import ScaledTranslation
 
     moved = axes.transData + ScaledTranslation(sideways_points / 72, 0, axes.figure.dpi_scale_trans)
-    style: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+    style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
     for mark in marks:
         if mark.runs:
             few = [mark.place] * len(mark.runs)
@@ -127,7 +94,7 @@ def _line(axes: Axes, marks: Sequence[_Mark], number: int, sideways_points: floa
         [mark.mean for mark in marks],
         yerr=None if all(mark.runs for mark in marks) else bars,
         **style,
-        linestyle=_DASHES[number % len(_DASHES)],
+        linestyle=DASHES[number % len(DASHES)],
         linewidth=1.4,
         markersize=5,
         elinewidth=0.9,
@@ -210,12 +177,7 @@ def _apart(labels: Sequence[str], shares: Sequence[float]) -> list[str]:
 
 
 def _label(point: Mapping[str, Any]) -> str:
-    return "\n".join(_shortened(line) for line in value_text(point, between="\n").split("\n"))
-
-
-def _shortened(text: str) -> str:
-    short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
-    return short.replace("$", r"\$")  # or what stands between two of them is set as mathematics
+    return "\n".join(shortened(line) for line in value_text(point, between="\n").split("\n"))
 
 
 def _title(sweep: Mapping[str, Any]) -> str:

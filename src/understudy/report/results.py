@@ -30,13 +30,19 @@ class TeacherUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentUse:
-    """What the training of one seed's students took, all of them together; most arms have one."""
+    """What the training of one seed's students took, all of them together; most arms have one.
+
+    Of a student of kind pretraining ``curve`` has what was measured as it learnt, ``{step, tokens, loss, accuracy}``
+    without what was not, and ``perplexity`` is that of held-back text at the end.
+    """
 
     students: int = 1
     steps: int
     tokens: int
     seconds: float
     parameters: int
+    curve: Sequence[Mapping[str, float]] = ()
+    perplexity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

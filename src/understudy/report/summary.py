@@ -9,7 +9,10 @@ from typing import Any
 
 from understudy.errors import DataError, RowsLost
 from understudy.evaluation import RATIONALE, scored
+from understudy.records import Example, Prediction, Target
+from understudy.report.pairs import scores_by_group
 from understudy.report.results import ArmResult, RunResults, StudentUse
+from understudy.task import CHOOSING_KINDS, Task
 from understudy.workspace import Taken
 
 PAIRS_UP_TO = 6
@@ -26,9 +29,11 @@ def build(results: RunResults) -> dict[str, Any]:
     the seeds. Arms of students that write in turns have ``segments``, what they learnt: ``{beta, score, questions,
     pieces, share_as, sample: [{question, pieces: [{text, score, ratio, tag}]}], histogram: {edges, counts: {es: [n],
     as: [n]}}}``, and ``inference``, how they wrote the answers to the test rows: ``{rounds: mean, stopped: {marker: n,
-    cap: n, stalled: n}, share_capped}``, over the seeds. ``label_saving`` goes by the first metric; it is there for
-    arms that are not gold-only themselves and train the study's student, where gold-only arms of two sizes trained
-    under the same entry of ``equal``.
+    cap: n, stalled: n}, share_capped}``, over the seeds. Under kind pretraining arms have ``groups``,
+    ``over_paradigms`` and ``ties``, as ``scores_by_group`` says, and where they were measured ``curves``,
+    ``{seed: [{step, tokens, loss, accuracy}]}``, and ``perplexity``, ``{seed: x}``. ``label_saving`` goes by the first
+    metric; it is there for arms that are not gold-only themselves and train the study's student, where gold-only arms
+    of two sizes trained under the same entry of ``equal``.
 
     Raises:
         DataError: there are no arms, or they were not all predicted with the same seeds and rows.
@@ -81,7 +86,8 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
         **({"equal": arm.equal} if arm.equal else {}),
         "gold_rows": arm.gold_rows,
         "training_rows": arm.training_rows,
-        "metrics": {name: _metric(name, arm, results, seeds) for name in results.task.metric_names},
+        "metrics": metrics_of(results.task, results.test, [arm.predictions[seed] for seed in seeds]),
+        **(_of_pretraining(arm, results, seeds) if results.task.kind == "pretraining" else {}),
         "rows": _rows_of_arm(arm),
         "steps": [{"name": step.name, **_rows_of_step(step)} for step in arm.steps],
         **({"unlabelled": _rows_of_step(arm.unlabelled)} if arm.unlabelled else {}),
@@ -100,28 +106,64 @@ def _arm(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any
     }
 
 
-def _metric(name: str, arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
+def metrics_of(task: Task, test: Sequence[Example], runs: Sequence[Sequence[Prediction]]) -> dict[str, Any]:
+    """Each metric of the task over runs on the same test rows, one a seed.
+
+    Returns:
+        Metric -> ``{mean, low, high, per_seed, chance, at_chance}``.
+
+    Raises:
+        DataError: there are no rows or runs, or a run has another number of rows.
+    """
     from understudy.evaluation.statistics import chance, interval
 
-    gold, answers = _scored(name, results, arm, seeds)
-    found = interval(name, gold, answers)
-    is_choice = results.task.kind == "choice" and not name.startswith(RATIONALE)
-    choices = [row.choices for row in results.test] if is_choice else ()
-    by_chance = chance(name, gold, choices)
-    return {
-        "mean": _rounded(found.mean),
-        "low": _rounded(found.low),
-        "high": _rounded(found.high),
-        "per_seed": [_rounded(score) for score in found.per_seed],
-        "chance": None if by_chance is None else _rounded(by_chance),
-        "at_chance": by_chance is not None and found.low <= by_chance,
-    }
+    told = {}
+    for name in task.metric_names:
+        gold, answers = _scored(name, task, test, runs)
+        found = interval(name, gold, answers)
+        is_choice = task.kind in CHOOSING_KINDS and not name.startswith(RATIONALE)
+        by_chance = chance(name, gold, [row.choices for row in test] if is_choice else ())
+        told[name] = {
+            "mean": _rounded(found.mean),
+            "low": _rounded(found.low),
+            "high": _rounded(found.high),
+            "per_seed": [_rounded(score) for score in found.per_seed],
+            "chance": None if by_chance is None else _rounded(by_chance),
+            "at_chance": by_chance is not None and found.low <= by_chance,
+        }
+    return told
 
 
-def _scored(metric: str, results: RunResults, arm: ArmResult, seeds: list[int]) -> tuple[Any, list[Any]]:
-    """What the metric compares: the gold answers, and those of each seed."""
-    found = [scored(metric, results.test, arm.predictions[seed]) for seed in seeds]
+def _scored(
+    metric: str, task: Task, test: Sequence[Example], runs: Sequence[Sequence[Prediction]]
+) -> tuple[Sequence[Target], list[Sequence[Target]]]:
+    """What the metric compares: the gold answers, and those of each seed.
+
+    Of a minimal pair it is which of the two it is, not the sentence: rows that are alike are counted once, and BLiMP
+    has 67,000 different ones.
+    """
+    if task.kind == "pretraining":
+        return ["good"] * len(test), [_sides(test, answers) for answers in runs]
+    found = [scored(metric, test, answers) for answers in runs]
     return found[0][0], [answers for _, answers in found]
+
+
+def _sides(test: Sequence[Example], answers: Sequence[Prediction]) -> list[Target]:
+    if len(answers) != len(test):
+        raise DataError(f"{len(answers)} predictions for {len(test)} test rows; predict the whole test split again")
+    sides = ("good" if one.output == row.target else "bad" for row, one in zip(test, answers, strict=True))
+    return list(sides)
+
+
+def _of_pretraining(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
+    by = results.task.pairs.groups if results.task.pairs else ()
+    curves = {str(seed): [*map(dict, arm.students[seed].curve)] for seed in seeds if arm.students[seed].curve}
+    perplexity = {str(seed): x for seed in seeds if (x := arm.students[seed].perplexity) is not None}
+    return {
+        **scores_by_group(results.test, [arm.predictions[seed] for seed in seeds], by),
+        **({"curves": curves} if curves else {}),
+        **({"perplexity": perplexity} if perplexity else {}),
+    }
 
 
 def _rows_of_step(step: Taken) -> dict[str, Any]:
@@ -179,7 +221,9 @@ def _comparisons(results: RunResults, seeds: list[int]) -> list[dict[str, Any]]:
     comparisons = []
     for metric in results.task.metric_names:
         for b, a in pairs:
-            (gold, runs_a), (_, runs_b) = (_scored(metric, results, arm, seeds) for arm in (a, b))
+            (gold, runs_a), (_, runs_b) = (
+                _scored(metric, results.task, results.test, [arm.predictions[seed] for seed in seeds]) for arm in (a, b)
+            )
             found = paired(metric, gold, runs_a, runs_b)
             comparisons.append(
                 {
@@ -233,12 +277,16 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
         if at_chance:
             by_chance = arms[at_chance[0]]["metrics"][metric]["chance"]
             blind = "the best answer that is the same for every test row"
-            if results.task.kind == "choice":
+            if results.task.kind in CHOOSING_KINDS:
                 blind = "a guess among each test row's choices"
             notes.append(
                 f"{_listed(at_chance)}: {metric} is at chance: not shown to be above {by_chance:.3f}, which {blind} "
                 "reaches."
             )
+    for name, arm in arms.items():
+        if arm.get("ties"):
+            judged = len(results.test) * len(report["study"]["seeds"])
+            notes.append(f"{name}: {arm['ties']:,} of {judged:,} choices were ties, which count wrong.")
     for arm in results.arms:
         if "student" in arm.overrides:
             notes.append(f"{arm.name}: sets its own student, so a difference to other arms may come from that.")

@@ -181,10 +181,11 @@ def _target(source: Source, task: Task, record: Record) -> Target:
 
 def _examples(source: Source, task: Task, split: str, records: Iterator[Record]) -> Iterator[Example]:
     dataset = source.dataset
+    example_in = task.pair if split == "test" and task.pairs else task.example
     for record in records:
         origin = Origin(dataset, split, record.row, source.licence)
         try:
-            example = task.example(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
+            example = example_in(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
             if split == "test" and task.fields.target and example.target is None:
                 raise DataError("field 'target': a test row needs an answer")
             if split == "test" and task.kind == "choice" and example.target not in (None, *example.choices):

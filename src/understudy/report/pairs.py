@@ -1,0 +1,79 @@
+"""Minimal pairs in a report: accuracies by groups, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from understudy.report.tables import TextTable, with_interval
+from understudy.task import PARADIGM
+
+READING_PAIRS = (
+    "Of each pair the model chooses the likelier sentence; a tie counts wrong, and a guess has .500. *All pairs*: each "
+    "pair counts alike. *All paradigms*: each paradigm does. The intervals draw pairs within their groups, and seeds."
+)
+
+
+def scores_by_group(test: Sequence[Any], runs: Sequence[Any], by: Sequence[str]) -> dict[str, Any]:
+    """The accuracies of an arm beside the overall one, as plain values.
+
+    Returns:
+        ``groups``: column -> value -> ``{mean, low, high, per_seed, pairs, at_chance}``; ``over_paradigms``, where a
+        column is UID: the same over paradigms; ``ties``: those of all seeds together.
+
+    Raises:
+        DataError: as ``evaluation.minimal_pairs.accuracies``.
+    """
+    from understudy.evaluation.minimal_pairs import CHANCE, Accuracy, accuracies
+
+    def values(one: Accuracy) -> dict[str, Any]:
+        found = one.interval
+        return {
+            "mean": round(found.mean, 6),
+            "low": round(found.low, 6),
+            "high": round(found.high, 6),
+            "per_seed": [round(score, 6) for score in found.per_seed],
+            "pairs": one.pairs,
+            "at_chance": found.low <= CHANCE,
+        }
+
+    found = accuracies(test, runs, by)
+    over = {"over_paradigms": values(found.over_paradigms)} if found.over_paradigms else {}
+    groups = {column: {name: values(one) for name, one in some.items()} for column, some in found.groups.items()}
+    return {"groups": groups, **over, "ties": found.overall.ties}
+
+
+def groups_table(report: Mapping[str, Any], by: Sequence[str] = ()) -> TextTable:
+    """A line a group, a column an arm; no line where no arm judged pairs.
+
+    Args:
+        by: which columns of the pairs; by default all but that of the paradigms, which are many.
+    """
+    arms = {name: arm for name, arm in report["arms"].items() if "groups" in arm}
+    headings, right = ("", "group", "pairs", *arms), frozenset({2})
+    if not arms:
+        return TextTable(headings, (), right)
+    first = next(iter(arms.values()))
+    rows = [("", "all pairs", f"{report['study']['test_rows']:,}", *_scores(arms, "metrics", "accuracy"))]
+    if "over_paradigms" in first:
+        name = f"all {len(first['groups'][PARADIGM]):,} paradigms"
+        rows.append(("", name, f"{first['over_paradigms']['pairs']:,}", *_scores(arms, "over_paradigms")))
+    for column, found in first["groups"].items():
+        if column in by if by else column != PARADIGM:
+            rows += [
+                ("" if place else column, value, f"{one['pairs']:,}", *_scores(arms, "groups", column, value))
+                for place, (value, one) in enumerate(found.items())
+            ]
+    return TextTable(headings, rows, right)
+
+
+def _scores(arms: Mapping[str, Any], *keys: str) -> list[str]:
+    """What stands in each arm under the keys."""
+    texts = []
+    for arm in arms.values():
+        found = arm
+        for key in keys:
+            found = found[key]
+        text = with_interval(found)
+        texts.append(text if len(arms) > 1 else text.replace("\n", " "))  # one has the room
+    return texts
