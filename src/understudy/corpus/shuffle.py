@@ -47,8 +47,8 @@ def shuffled(
 
 
 def _line(one: Sentence, seed: int) -> bytes:
-    key = digest(str(seed), one.id, size=KEY // 2).encode()
-    return key + orjson.dumps([one.text, one.file, one.document, one.number]) + b"\n"
+    key = digest(str(seed), one.row, str(one.number), size=KEY // 2).encode()
+    return key + orjson.dumps([one.text, one.row, one.number]) + b"\n"
 
 
 class _Buckets:
