@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 RECENT = 1 << 14
-LONGEST_MERGED = 1 << 20  # a merge holds its numbers twice
+LONGEST_MERGED = 1 << 18  # a merge holds its numbers twice
 
 
 def hash_of(id: str) -> int:
