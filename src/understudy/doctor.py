@@ -17,6 +17,7 @@ EXTRAS = {
     "hub": ("datasets",),
     "evaluate": ("rouge-score", "sacrebleu"),
     "pictures": ("matplotlib",),
+    "text": ("sentencex",),
 }
 
 

@@ -18,7 +18,7 @@ class Origin:
     """Where a row was read: never a path of one machine."""
 
     dataset: str  # "banking77/train": folder and stem of a file, or the hub's name
-    split: str  # the part of the study that it was read for: train, unlabelled, test
+    split: str  # the part of the study that it was read for: train, held_back, unlabelled, test
     row: int  # counted from 0 in the file, before skip, limit and sample
     licence: str | None = None
 

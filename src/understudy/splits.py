@@ -6,15 +6,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Tag, model_validator
 
-from understudy.sources import Source
+from understudy.sources import Source, cannot_be_read
 from understudy.task import Fields, Task
 
 Mixture: TypeAlias = Annotated[
     Annotated[Source, Tag("<one>")] | Annotated[tuple[Source, ...], Tag("<many>")],
     Discriminator(lambda values: "<many>" if isinstance(values, (list, tuple)) else "<one>"),
 ]
-Split = Literal["train", "unlabelled", "test"]
-SPLITS: tuple[Split, ...] = ("train", "unlabelled", "test")
+Split = Literal["train", "held_back", "unlabelled", "test"]
+SPLITS: tuple[Split, ...] = ("train", "held_back", "unlabelled", "test")
 
 
 class StudyTask(Task):
@@ -23,6 +23,8 @@ class StudyTask(Task):
     train: Mixture | None = None
     """The gold rows: what the chains start from and prompts take their shots from. A list is a mixture of sources,
     each with a limit and fields of its own."""
+    held_back: Mixture | None = None
+    """For kind: pretraining, text on which the loss is measured and from which nobody learns."""
     unlabelled: Mixture | None = None
     """Rows that the teacher may answer; an answer that stands in them is never looked at."""
     test: Source
@@ -30,9 +32,15 @@ class StudyTask(Task):
 
     @model_validator(mode="after")
     def _can_be_told_apart(self) -> StudyTask:
+        if self.held_back is not None and self.kind != "pretraining":
+            raise ValueError(
+                f"held_back is text for kind: pretraining, this task is of kind {self.kind!r}; take it out"
+            )
         for split in SPLITS:
             if getattr(self, split) == ():
                 raise ValueError(f"{split}: the list is empty; name at least one source, or take {split} out")
+            if any(source.corpus for source in self.sources(split)) and (problem := cannot_be_read(self, split)):
+                raise ValueError(f"{split}: {problem}")
             read: dict[str, tuple[int, Fields | None]] = {}
             for place, source in enumerate(self.sources(split)):
                 first, fields = read.setdefault(source.dataset, (place, source.fields))

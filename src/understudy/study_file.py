@@ -118,16 +118,17 @@ def _anchored(study: dict[str, Any], folder: Path) -> dict[str, Any]:
     def source(given: Any) -> Any:
         if not isinstance(given, dict):
             return anchor(given)
-        return {k: anchor(v) if k == "path" else model(v) if k == "hub" else v for k, v in given.items()}
+        changes = {"path": anchor, "hub": model, "corpus": lambda paths: one_or_many(paths, anchor)}
+        return {k: changes[k](v) if k in changes else v for k, v in given.items()}
 
-    def one_or_many(given: Any) -> Any:
-        return [*map(source, given)] if isinstance(given, list) else source(given)
+    def one_or_many(given: Any, change: Callable[[Any], Any] = source) -> Any:
+        return [*map(change, given)] if isinstance(given, list) else change(given)
 
     def model(name: Any) -> Any:
         return local(name) if isinstance(name, str) and name.startswith(".") else name
 
     for part in (study, *(arm for arm in (study.get("arms") or {}).values() if isinstance(arm, dict))):
-        for split in ("train", "unlabelled", "test"):
+        for split in SPLITS:
             within(part.get("task"), split, one_or_many)
         within(part.get("teacher"), "replies", one_or_many)
         within(part.get("teacher"), "model", model)

@@ -13,17 +13,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.corpus import Sentence, groups, sentences, shuffled
-from understudy.records import Dropped, Example, Row
+from understudy.corpus import Sentence, grouped, shuffled
+from understudy.records import Example, Row
 from understudy.workspace.rows import write_rows
 
 
 def some(count: int) -> list[Sentence]:
-    return [Sentence(f"This is number {n}.\u2028", f"corpus/{n % 3}.txt", n // 3, n % 2) for n in range(count)]
+    return [Sentence(f"This is number {n}.\u2028", f"corpus/{n % 3}.txt:{n // 6}", n // 3) for n in range(count)]
 
 
 def order(given: Iterable[Sentence], seed: int, folder: Path, memory_bytes: int = 1 << 24) -> list[Sentence]:
     return [one for one in shuffled(given, seed, folder, memory_bytes) if isinstance(one, Sentence)]
+
+
+def place(one: Sentence) -> tuple[str, int]:
+    return one.row, one.number
+
+
+def texts(count: int) -> list[Example]:
+    return [
+        Example(id=f"corpus/a.txt:{n}", input=f"Line {n} stands here. So?\nA second sentence.") for n in range(count)
+    ]
+
+
+def groups(rows: Iterable[Example], folder: Path, size: int = 5) -> list[Row]:
+    return list(grouped(rows, size=size, seed=7, folder=folder))
 
 
 @settings(max_examples=25)
@@ -32,22 +46,22 @@ def test_the_order_depends_on_seed_and_places_alone(count: int, seed: int, memor
     mixed = some(count)
     draw.shuffle(mixed)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        first = order(some(count), seed, place)
-        assert sorted(first, key=lambda one: one.id) == sorted(mixed, key=lambda one: one.id)
-        assert order(mixed, seed, place, memory) == first
-        assert not any(place.iterdir())
+        first = order(some(count), seed, Path(folder))
+        assert sorted(first, key=place) == sorted(mixed, key=place)
+        assert order(mixed, seed, Path(folder), memory) == first
+        assert not any(Path(folder).iterdir())
 
 
-@given(st.integers(0, 40), st.integers(1, 9), st.booleans())
-def test_every_sentence_is_in_one_group(count: int, size: int, keep_last: bool):
-    made = list(groups(some(count), size, keep_last))
-    rows = [row.example if isinstance(row, Dropped) else row for row in made]
-    assert [parent for row in rows for parent in row.parents] == [one.id for one in some(count)]
-    assert all(len(row.parents) == size for row in rows[:-1])
-    assert len({row.id for row in rows}) == len(rows)
-    out = [row.reason for row in made if isinstance(row, Dropped)]
-    assert out == (["short_group"] if count % size and not keep_last else [])
+@settings(max_examples=25)
+@given(st.integers(0, 20), st.integers(1, 9))
+def test_every_sentence_is_in_one_group(count: int, size: int):
+    with tempfile.TemporaryDirectory() as folder:
+        made = groups(texts(count), Path(folder), size)
+    kept = [row for row in made if isinstance(row, Example)]
+    held = [(one["row"], one["sentence"]) for row in kept for one in row.fields["sentences"]]
+    assert sorted(held) == sorted((row.id, number) for row in texts(count) for number in (0, 2))
+    assert all(len(row.fields["sentences"]) == size for row in kept[:-1])
+    assert len({row.id for row in kept}) == len(kept)
 
 
 def test_another_seed_is_another_order(tmp_path: Path):
@@ -56,56 +70,47 @@ def test_another_seed_is_another_order(tmp_path: Path):
     assert some(200) not in orders
 
 
-def test_a_group_says_where_its_sentences_stand():
-    (row,) = groups([Sentence("One here.", "a/b.txt", 3, 1), Sentence("Two there.", "a/c.txt", 0, 0)])
-    assert isinstance(row, Example)
-    assert row.input == "One here. Two there."
-    assert row.parents == ("a/b.txt:3.1", "a/c.txt:0.0")
-    assert row.fields["sentences"] == [
-        {"text": "One here.", "file": "a/b.txt", "document": 3, "sentence": 1},
-        {"text": "Two there.", "file": "a/c.txt", "document": 0, "sentence": 0},
-    ]
-    (again,) = groups([Sentence("One here!", "a/b.txt", 3, 1), Sentence("Two there.", "a/c.txt", 0, 0)])
+def test_a_group_says_where_its_sentences_stand(tmp_path: Path):
+    rows = [Example(id="a", input="One here. Two there."), Example(id="b", input="Three more.")]
+    (group,) = groups(rows, tmp_path)
+    assert isinstance(group, Example)
+    places = {"One here.": ("a", 0), "Two there.": ("a", 1), "Three more.": ("b", 0)}
+    assert {one["text"]: (one["row"], one["sentence"]) for one in group.fields["sentences"]} == places
+    assert group.input == " ".join(one["text"] for one in group.fields["sentences"])
+    assert sorted(group.parents) == ["a", "b"]
+    assert (group.target, group.origin) == (None, None)
+    (again,) = groups([rows[0], Example(id="b", input="Three others.")], tmp_path)
     assert isinstance(again, Example)
-    assert again.id != row.id
+    assert again.id != group.id
 
 
-def grouped(corpus: Path, folder: Path) -> Iterable[Row]:
-    return groups(shuffled(sentences(corpus), 7, folder))
+def test_every_row_of_a_step_is_accounted_for(tmp_path: Path):
+    rows = [*texts(52), Example(id="blank", input=" \n"), Example(id="short", input="So?")]
+    first = write_rows(tmp_path / "first", "train", None, rows, dict)
+    step = write_rows(tmp_path / "step", "groups", first, groups(first, tmp_path), dict)
+    assert list(step) == [row for row in groups(rows, tmp_path) if isinstance(row, Example)]
+    taken = step.taken
+    assert (taken.rows_in, taken.kept, taken.joined) == (54, 21, 53)
+    assert taken.dropped == {"short_sentence": 53, "empty_document": 1}
+    out = {row.example.id: row.example for row in step.dropped()}
+    assert out["corpus/a.txt:1+sentence.1"].parents == ("corpus/a.txt:1",)
+    assert out["blank"].input == " \n"
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    place = tmp_path / "corpus"
-    place.mkdir()
-    (place / "a.txt").write_text("".join(f"Line {n} stands here. So?\n" for n in range(52)))
-    (place / "b.bin").write_bytes(b"\0")
-    return place
-
-
-def test_groups_are_written_as_the_rows_of_a_step(tmp_path: Path, corpus: Path):
-    rows = write_rows(tmp_path / "step", "groups", None, grouped(corpus, tmp_path), dict)
-    assert list(rows) == [row for row in grouped(corpus, tmp_path) if isinstance(row, Example)]
-    assert rows.taken.kept == 11
-    assert rows.taken.dropped == {"short_sentence": 52, "unknown_format": 1}
-    assert [one.example.fields for one in rows.dropped()][1] == {"file": "corpus/a.txt", "document": 1, "sentence": 1}
-    assert not (tmp_path / "shuffle").exists()
-
-
-def test_a_killed_run_leaves_nothing_that_counts(tmp_path: Path, corpus: Path):
+def test_a_killed_run_leaves_nothing_that_counts(tmp_path: Path):
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from understudy.corpus import groups, sentences, shuffled\n"
-        "from understudy.records import Dropped\n"
-        "made = groups(shuffled(sentences(sys.argv[1]), 7, Path(sys.argv[2]), 100))\n"
+        "from understudy.corpus import sentences, shuffled\n"
+        "from understudy.records import Dropped, Example\n"
+        "rows = [Example(id=str(n), input='Line number n.') for n in range(50)]\n"
+        "made = shuffled(sentences(rows), 7, Path(sys.argv[1]), 100)\n"
         "assert any(not isinstance(row, Dropped) for row in made)\n"
         "os._exit(9)"
     )
-    killed = subprocess.run([sys.executable, "-c", program, str(corpus), str(tmp_path / "killed")], check=False)
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "killed")], check=False)
     assert killed.returncode == 9
     assert any((tmp_path / "killed" / "shuffle").iterdir())
-    again = list(grouped(corpus, tmp_path / "killed"))
-    assert again == list(grouped(corpus, tmp_path / "whole"))
+    assert groups(texts(50), tmp_path / "killed") == groups(texts(50), tmp_path / "whole")
     assert not any((tmp_path / "killed").iterdir())
 
 
@@ -118,22 +123,20 @@ def test_a_broken_off_run_takes_its_buckets_away(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_corpus(tmp_path: Path):
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     peaks = []
-    for lines in (10_000, 100_000):
-        file = tmp_path / f"{lines}.txt"
-        with file.open("w") as stream:
-            stream.writelines(
-                f"Line {n} of the corpus is a sentence of some length, as many are.\n" for n in range(lines)
-            )
+    for lines in (20_000, 200_000):
         program = (
             "import sys; from pathlib import Path\n"
-            "from understudy.corpus import groups, sentences, shuffled\n"
-            "made = groups(shuffled(sentences(sys.argv[1]), 0, Path(sys.argv[2]), 1 << 20))\n"
-            "assert sum(1 for _ in made) == int(sys.argv[3]) // 5\n"
+            "from understudy.corpus import sentences, shuffled\n"
+            "from understudy.records import Example\n"
+            "line = 'Line %d of the corpus is a sentence of some length, as many are.'\n"
+            "rows = (Example(id=str(n), input=line % n) for n in range(int(sys.argv[2])))\n"
+            "made = shuffled(sentences(rows), 0, Path(sys.argv[1]), 1 << 20)\n"
+            "assert sum(1 for _ in made) == int(sys.argv[2])\n"
             "(line,) = (line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
             "print(int(line.split()[1]) / 1024)"
         )
-        told = [sys.executable, "-c", program, str(file), str(tmp_path), str(lines)]
+        told = [sys.executable, "-c", program, str(tmp_path), str(lines)]
         peaks.append(float(subprocess.run(told, capture_output=True, text=True, check=True).stdout))
     assert peaks[1] < peaks[0] + 8, peaks

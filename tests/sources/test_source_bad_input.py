@@ -189,8 +189,8 @@ def test_nothing_left_to_read_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "give either path"),
-        ({"path": "a.csv", "hub": "x/y"}, "give either path"),
+        ({}, "give one of path"),
+        ({"path": "a.csv", "hub": "x/y"}, "give one of path"),
         ({"path": "a.csv", "split": "test"}, "split does not go with path"),
         ({"hub": "x/y", "format": "csv"}, "format does not go with hub"),
         ({"hub": "x/y", "quoted": False}, "quoted does not go with hub"),

@@ -1,9 +1,7 @@
-"""Raw text of any size as shuffled groups of sentences: ``groups(shuffled(sentences(corpus), seed, folder), size)``."""
+"""Any number of texts as groups of sentences in a random order: ``grouped``, or its parts alone."""
 
-from understudy.corpus.files import content_hash
-from understudy.corpus.grouping import groups
+from understudy.corpus.grouping import grouped
 from understudy.corpus.sentences import Sentence, sentences
-from understudy.corpus.settings import Corpus
 from understudy.corpus.shuffle import shuffled
 
-__all__ = ["Corpus", "Sentence", "content_hash", "groups", "sentences", "shuffled"]
+__all__ = ["Sentence", "grouped", "sentences", "shuffled"]

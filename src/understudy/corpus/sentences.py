@@ -1,20 +1,17 @@
-"""Documents as sentences, by the rules of sentencex."""
+"""Texts as sentences, by the rules of sentencex."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
-from os import PathLike
 
-from understudy.corpus.documents import Document, documents, dropped
-from understudy.corpus.settings import Corpus
-from understudy.errors import DataError, MissingPackage
-from understudy.records import Dropped
-from understudy.settings import validate
+from understudy.errors import MissingPackage
+from understudy.records import Dropped, Example
 
+STEP = "sentences"
 LONGEST_PARAGRAPH = 1 << 20  # characters; the time that many open quotes take grows with their square
+EXCERPT = 200  # characters of a sentence that is out; the whole stands in its row
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,42 +19,53 @@ class Sentence:
     """One sentence and where it stands. Runs of white space are one space."""
 
     text: str
-    file: str  # "text_books/train.jsonl.gz": from the folder that the corpus names on
-    document: int  # counted from 0 in the file: the line of JSONL and text, the row of Parquet
-    number: int  # counted from 0 in the document, dropped ones too
-
-    @property
-    def id(self) -> str:
-        """Its place, the same on every machine."""
-        return f"{self.file}:{self.document}.{self.number}"
+    row: str  # the row's id
+    number: int  # counted from 0 in the row, dropped ones too
 
 
-def sentences(corpus: Corpus | str | PathLike[str]) -> Iterator[Sentence | Dropped]:
-    """The sentences of a corpus in the order of its files; memory does not grow with it.
+def sentences(
+    rows: Iterable[Example],
+    *,
+    language: str = "en",
+    wrapped: bool = False,
+    min_words: int = 2,
+    max_characters: int = 2_000,
+) -> Iterator[Sentence | Dropped]:
+    """The sentences of the rows' inputs in their order; memory does not grow with the rows.
 
-    What is left out is yielded as ``Dropped``, whose example holds the beginning of the text and, in ``fields``, its
-    place. Reasons of a file: unknown_format, unreadable_file (what stood before the fault is kept), binary_file,
-    empty_file; of a document: long_document, not_utf8, broken_json, no_text, nul_character, empty_document; of a part
-    of it: long_paragraph, unsplittable, short_sentence, long_sentence.
+    A sentence that is left out is a ``Dropped`` child of its row with the beginning of its text, for one of the reasons
+    long_paragraph, unsplittable, short_sentence, long_sentence. A row in which there is none is dropped itself, as
+    empty_document.
+
+    Args:
+        language: the code of the texts' language, as Wikipedia's; one that sentencex has no rules for is split as
+            English.
+        wrapped: whether lines are cut at a width, so that only an empty line ends a paragraph; else the end of a line
+            ends a sentence too.
+        min_words: sentences of fewer words are dropped; 1 for a language that is written without spaces.
+        max_characters: sentences that are longer are dropped.
 
     Raises:
-        DataError: a path is not there, two of them hold files of the same name, or there is no sentence at all.
-        MissingPackage: sentencex is not installed.
+        MissingPackage: sentencex is not installed; raised as the sentences are drawn.
     """
-    corpus = corpus if isinstance(corpus, Corpus) else validate(Corpus, corpus, "corpus")
     _needs_sentencex()
-    reasons: Counter[str] = Counter()
-    is_empty = True
-    for document in documents(corpus):
-        for one in [document] if isinstance(document, Dropped) else _sentences(document, corpus):
-            if isinstance(one, Dropped):
-                reasons[one.reason] += 1
+    for row in rows:
+        number = 0
+        for text, problem in _pieces(row.input, language, wrapped):
+            reason = problem or _fault(text, min_words, max_characters)
+            if reason:
+                out = Example(
+                    id=f"{row.id}+sentence.{number}",
+                    input=_writable(text[:EXCERPT]),
+                    origin=row.origin,
+                    parents=(row.id,),
+                )
+                yield Dropped(out, STEP, reason, f"{len(text)} characters")
             else:
-                is_empty = False
-            yield one
-    if is_empty:
-        why = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "no file"
-        raise DataError(f"{', '.join(corpus.paths)}: there is no sentence in it ({why}); look at format and column")
+                yield Sentence(text, row.id, number)
+            number += 1
+        if number == 0:
+            yield Dropped(row, STEP, "empty_document")
 
 
 def _needs_sentencex() -> None:
@@ -67,30 +75,15 @@ def _needs_sentencex() -> None:
         raise MissingPackage('sentences need the package sentencex; pip install "understudy[text]"') from None
 
 
-def _sentences(document: Document, corpus: Corpus) -> Iterator[Sentence | Dropped]:
-    file, place, text = document
-    if "\0" in text:
-        yield dropped(file, "nul_character", "", text, place)
-        return
-    number = 0
-    for paragraph in _paragraphs(text, corpus.wrapped):
-        problem = ""
-        pieces = [paragraph]
+def _pieces(text: str, language: str, wrapped: bool) -> Iterator[tuple[str, str]]:
+    """Each sentence, or a paragraph that cannot be split with the reason why."""
+    for paragraph in _paragraphs(text, wrapped):
         if len(paragraph) > LONGEST_PARAGRAPH:
-            problem = "long_paragraph"
-        elif (split := _split(paragraph, corpus.language)) is None:
-            problem = "unsplittable"
+            yield paragraph, "long_paragraph"
+        elif (split := _split(paragraph, language)) is None:
+            yield paragraph, "unsplittable"
         else:
-            pieces = split
-        for piece in pieces:
-            reason = problem or _fault(piece, corpus)
-            if reason:
-                yield dropped(file, reason, f"{len(piece)} characters", piece, place, number)
-            else:
-                yield Sentence(piece, file, place, number)
-            number += 1
-    if number == 0:
-        yield dropped(file, "empty_document", "", "", place)
+            yield from ((piece, "") for piece in split)
 
 
 def _paragraphs(text: str, wrapped: bool) -> list[str]:
@@ -116,8 +109,13 @@ def _split(paragraph: str, language: str) -> list[str] | None:
     return [piece.strip() for piece in pieces if not piece.isspace()]
 
 
-def _fault(sentence: str, corpus: Corpus) -> str:
-    if len(sentence) > corpus.max_characters:
+def _fault(sentence: str, min_words: int, max_characters: int) -> str:
+    if len(sentence) > max_characters:
         return "long_sentence"
     words = (word for word in sentence.split() if any(map(str.isalnum, word)))
-    return "short_sentence" if len(list(islice(words, corpus.min_words))) < corpus.min_words else ""
+    return "short_sentence" if len(list(islice(words, min_words))) < min_words else ""
+
+
+def _writable(text: str) -> str:
+    """A text may hold half a surrogate pair, which UTF-8 has not."""
+    return text.encode(errors="backslashreplace").decode()

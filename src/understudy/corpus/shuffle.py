@@ -13,8 +13,8 @@ from understudy.corpus.sentences import Sentence
 from understudy.records import Dropped, digest
 from understudy.workspace.files import disk_errors
 
-KEY = 16  # hexadecimal digits
-DIGITS = 2  # of the key name a bucket: 256 of them
+KEY = 18  # hexadecimal digits
+DIGITS = 3  # of the key name a bucket: 4,096 of them
 
 
 def shuffled(
@@ -47,8 +47,8 @@ def shuffled(
 
 
 def _line(one: Sentence, seed: int) -> bytes:
-    key = digest(str(seed), one.id, size=KEY // 2).encode()
-    return key + orjson.dumps([one.text, one.file, one.document, one.number]) + b"\n"
+    key = digest(str(seed), one.row, str(one.number), size=KEY // 2).encode()
+    return key + orjson.dumps([one.text, one.row, one.number]) + b"\n"
 
 
 class _Buckets:
@@ -84,6 +84,7 @@ class _Buckets:
                     lines = sorted(file)
                 bucket.unlink()
                 yield from lines
+                del lines  # or it would stay until the next bucket is sorted
             else:
                 yield from self._spread(bucket)
 

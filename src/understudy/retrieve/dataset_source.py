@@ -17,7 +17,7 @@ from understudy.sources import Source, selection
 from understudy.sources.source import SUFFIXES, local_folder
 
 STORE = "store.json"
-OF_A_SPLIT = ("fields", "skip", "sample", "per_label", "limit", "seed")
+OF_A_SPLIT = ("corpus", "fields", "skip", "sample", "per_label", "limit", "seed")
 
 
 class DatasetSource(Source):

@@ -27,14 +27,23 @@ def jsonl(path: str) -> Iterator[Record]:
     NaN and infinities, which JSON does not have but Python's writer makes, are read as None.
     """
     with opened(path) as stream:
-        if stream.peek(64).removeprefix(BOM).lstrip()[:1] == b"[":
-            raise DataError(
-                f"{path}:1: the file holds a JSON array, JSONL holds one object a line. Turn it round with: python -c "
-                "'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]' < in.json > out.jsonl"
-            )
+        refuse_array(path, stream)
         for number, line in _numbered(stream):
             if not line.isspace():
-                yield Record(number - 1, number, _object(path, number, line))
+                yield Record(number - 1, number, object_in(path, number, line))
+
+
+def refuse_array(path: str, stream: io.BufferedReader) -> None:
+    """Look at the beginning of what should be JSONL.
+
+    Raises:
+        DataError: it is a JSON array.
+    """
+    if stream.peek(64).removeprefix(BOM).lstrip()[:1] == b"[":
+        raise DataError(
+            f"{path}:1: the file holds a JSON array, JSONL holds one object a line. Turn it round with: python -c "
+            "'import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin)]' < in.json > out.jsonl"
+        )
 
 
 def text(path: str) -> Iterator[Record]:
@@ -48,23 +57,40 @@ def text(path: str) -> Iterator[Record]:
 
 def separated(path: str, delimiter: str, quoted: bool) -> Iterator[Record]:
     """CSV or TSV: the first row names the columns, every value is a string."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     with opened(path) as stream:
         lines = (_decoded(path, number, line) for number, line in _numbered(stream))
-        header: list[str] | None = None
-        row = 0
-        for line, values in _records(path, csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)):
-            if header is None:
-                header = _header(path, line, values)
-            elif len(values) != len(header):
-                raise DataError(
-                    f"{path}:{line}: the header names {_count(header)}, this row has {_count(values)}; "
-                    f"put double quotes around a field that holds a {delimiter!r} or a line break"
-                )
-            else:
-                yield Record(row, line, dict(zip(header, values, strict=True)))
-                row += 1
+        for row, (line, header, values) in enumerate(csv_rows(path, lines, delimiter, quoted)):
+            if problem := misfit(header, values, delimiter):
+                raise DataError(f"{path}:{line}: {problem}")
+            yield Record(row, line, dict(zip(header, values, strict=True)))
+
+
+def csv_rows(
+    path: str, lines: Iterator[str], delimiter: str, quoted: bool = True
+) -> Iterator[tuple[int, list[str], list[str]]]:
+    """Each row with the line that it begins on and the header, which may have more or fewer fields.
+
+    Raises:
+        DataError: a quote is not closed or stands where none may, or the header names a column twice.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    header: list[str] | None = None
+    for line, values in _records(path, csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)):
+        if header is None:
+            header = _header(path, line, values)
+        else:
+            yield line, header, values
+
+
+def misfit(header: list[str], values: list[str], delimiter: str) -> str:
+    """What is wrong with a row whose fields are not as many as the header's, or nothing."""
+    if len(values) == len(header):
+        return ""
+    return (
+        f"the header names {_count(header)}, this row has {_count(values)}; "
+        f"put double quotes around a field that holds a {delimiter!r} or a line break"
+    )
 
 
 def _records(path: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -110,7 +136,12 @@ def _decoded(path: str, number: int, line: bytes) -> str:
         ) from None
 
 
-def _object(path: str, number: int, line: bytes) -> dict[str, Any]:
+def object_in(path: str, number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object that is the line with this number, counted from 1.
+
+    Raises:
+        DataError: it is no JSON object, or holds what cannot be written again.
+    """
     try:
         value = orjson.loads(line)
         if _MAYBE_HUGE.search(line):  # orjson rounds integers beyond 64 bits to floats

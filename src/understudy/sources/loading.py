@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import islice
@@ -10,13 +10,13 @@ from os import PathLike, fspath
 from random import Random
 from typing import Any
 
-import orjson
-
 from understudy.errors import DataError
-from understudy.records import Example, Origin, Target, digest
+from understudy.records import Example, Origin, Target
 from understudy.sources import lines, tables
+from understudy.sources.corpus import load_corpus
+from understudy.sources.corpus_files import corpus_hash
 from understudy.sources.files import file_hash, folder_hash
-from understudy.sources.source import Record, Source, local_folder
+from understudy.sources.source import Record, Source, fingerprint, local_folder, read_as
 from understudy.task import CLOSED_KINDS, Task
 
 
@@ -42,8 +42,8 @@ def load(source: Source | str | PathLike[str], task: Task, split: str = "train")
         split: the part of the study that the rows are read for: train, unlabelled or test.
 
     Raises:
-        DataError: as ``read``; a row that does not fit the task; a test row without an answer where the task names
-            ``fields.target``; no row is left to read.
+        DataError: as ``read``; the source is a corpus, which ``load_corpus`` reads; a row that does not fit the task; a
+            test row without an answer where the task names ``fields.target``; no row is left to read.
         MissingPackage: as ``read``.
     """
     source = source if isinstance(source, Source) else Source(path=fspath(source))
@@ -83,23 +83,24 @@ def validate_source(source: Source, task: Task, split: str = "train") -> None:
     Raises:
         DataError, MissingPackage: as ``load``.
     """
+    if source.corpus is not None:
+        first = source.model_copy(update={"skip": 0, "limit": 1})
+        deque(load_corpus(first, task, split), maxlen=0)
+        return
     task = read_as(source, task, split)
     _drawable(source, task)
     next(_examples(source, task, split, islice(_records(source), 1)))
 
 
-def read_as(source: Source, task: Task, split: str = "train") -> Task:
-    """The task with the fields of the source's rows; without an answer where they are read as unlabelled."""
-    own = task.read_by(source.fields)
-    return own.without_answers() if split == "unlabelled" else own
-
-
 def content_hash(source: Source) -> str:
-    """What the source holds, never where: sha256 of a file's bytes or of a folder's files, the hub's fingerprint.
+    """What the source holds, never where: sha256 of a file's bytes, of a folder's or corpus's files, or the hub's
+    fingerprint.
 
     Raises:
         DataError, MissingPackage: as ``read``.
     """
+    if source.corpus is not None:
+        return corpus_hash(source.corpus)
     if source.path is not None:
         return file_hash(source.path)
     folder = local_folder(source)
@@ -118,6 +119,8 @@ def _records(source: Source) -> Iterator[Record]:
 
 
 def _reader(source: Source) -> Iterator[Record]:
+    if source.corpus is not None:
+        raise DataError(f"{source.place}: a corpus is raw text to pretrain on; give a file of rows as `path:`")
     if source.path is None:
         return tables.hub(source)
     match source.file_format():
@@ -185,7 +188,7 @@ def _examples(source: Source, task: Task, split: str, records: Iterator[Record])
     for record in records:
         origin = Origin(dataset, split, record.row, source.licence)
         try:
-            example = example_in(record.fields, id=f"{dataset}:{record.row}-{_fingerprint(record)}", origin=origin)
+            example = example_in(record.fields, id=f"{dataset}:{record.row}-{fingerprint(record)}", origin=origin)
             if split == "test" and task.fields.target and example.target is None:
                 raise DataError("field 'target': a test row needs an answer")
             if split == "test" and task.kind == "choice" and example.target not in (None, *example.choices):
@@ -193,13 +196,6 @@ def _examples(source: Source, task: Task, split: str, records: Iterator[Record])
         except DataError as error:
             raise DataError(f"{_place(source, record)}: {error}") from None
         yield example
-
-
-def _fingerprint(record: Record) -> str:
-    try:
-        return digest(orjson.dumps(record.fields, option=orjson.OPT_SORT_KEYS), size=3)
-    except orjson.JSONEncodeError as error:
-        raise DataError(f"the row cannot be written again ({error}); make it flatter") from None
 
 
 def _place(source: Source, record: Record) -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from understudy.errors import DataError
+from understudy.records import digest
 from understudy.settings import Settings
-from understudy.task import Fields
+from understudy.sources.corpus_files import corpus_name
+from understudy.task import Fields, Task
 
 Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 
@@ -23,6 +25,14 @@ SUFFIXES: dict[str, Format] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".txt": "text",
+}
+
+OF_THE_HUB = ("config", "split", "revision")
+OF_CSV = ("delimiter", "quoted")
+FOREIGN = {  # what does not go with a way to name rows
+    "path": OF_THE_HUB,
+    "hub": ("format", *OF_CSV),
+    "corpus": (*OF_THE_HUB, *OF_CSV, "sample", "per_label"),
 }
 
 
@@ -48,6 +58,9 @@ class Source(Settings):
     """The file; a name that ends in .gz is unpacked as it is read."""
     hub: str | None = Field(default=None, min_length=1)
     """Instead of a path: the hub's name of a dataset, or a local folder that the datasets package can load."""
+    corpus: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Instead of a path, for kind: pretraining: files, and folders of which every file is read, in the order of names.
+    A plain string is one. What cannot be read is dropped with a reason."""
     config: str | None = None
     """Which configuration of the hub dataset."""
     split: str | None = Field(default=None, pattern=r"^\w+(\.\w+)*$")
@@ -55,13 +68,14 @@ class Source(Settings):
     revision: str | None = None
     """Which commit, tag or branch of the hub dataset."""
     format: Format | None = None
-    """What the file is; left out: its suffix decides."""
+    """What the file is, or all files of a corpus; left out: the suffix decides."""
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """What stands between the fields of a CSV file; left out: a comma, in TSV a tab."""
     quoted: bool = True
     """Whether double quotes enclose fields of CSV and TSV; false where they are part of the text."""
     name: str | None = Field(default=None, min_length=1)
-    """The dataset's name in ids and origins; left out: folder/stem of the file, or hub name and split."""
+    """The dataset's name in ids and origins; left out: folder/stem of the file, or hub name and split. Of a corpus it
+    stands before the names of the files."""
     licence: str | None = None
     """The licence that every row carries with it."""
     fields: Fields | None = None
@@ -86,14 +100,23 @@ class Source(Settings):
             return values | {"path": os.fspath(values["path"])}
         return values
 
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _one_place(cls, corpus: Any) -> Any:
+        if isinstance(corpus, (str, os.PathLike)):
+            return (os.fspath(corpus),)
+        return tuple(map(os.fspath, corpus)) if isinstance(corpus, (list, tuple)) else corpus
+
     @model_validator(mode="after")
     def _consistent(self) -> Source:
-        if (self.path is None) == (self.hub is None):
-            raise ValueError("give either path (a file) or hub (a dataset's name or folder)")
-        foreign = ("config", "split", "revision") if self.path else ("format", "delimiter", "quoted")
-        for field in foreign:
+        given = [way for way in FOREIGN if getattr(self, way) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give one of path (a file), hub (a dataset's name or folder) and corpus (files and folders of raw text)"
+            )
+        for field in FOREIGN[given[0]]:
             if getattr(self, field) not in (None, True):
-                raise ValueError(f"{field} does not go with {'path' if self.path else 'hub'}; take it out")
+                raise ValueError(f"{field} does not go with {given[0]}; take it out")
         if self.sample and self.per_label:
             raise ValueError("sample and per_label are two ways to draw rows; give one of them")
         if (self.delimiter or not self.quoted) and self.format not in (None, "csv", "tsv"):
@@ -103,6 +126,8 @@ class Source(Settings):
     @property
     def place(self) -> str:
         """The source as messages name it."""
+        if self.corpus is not None:
+            return ", ".join(self.corpus)
         return self.path if self.path is not None else f"hub {self.hub!r}"
 
     @property
@@ -115,6 +140,8 @@ class Source(Settings):
         """The name in ids and origins: never a path."""
         if self.name:
             return self.name
+        if self.corpus is not None:
+            return corpus_name(self.corpus)
         if self.path is not None:
             full = Path(os.path.abspath(os.path.expanduser(self.path)))
             stem = full.name.removesuffix(".gz")
@@ -149,6 +176,24 @@ def local_folder(source: Source) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def read_as(source: Source, task: Task, split: str = "train") -> Task:
+    """The task with the fields of the source's rows; without an answer where they are read as unlabelled."""
+    own = task.read_by(source.fields)
+    return own.without_answers() if split == "unlabelled" else own
+
+
+def fingerprint(record: Record) -> str:
+    """What a row's id says about its fields.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    try:
+        return digest(orjson.dumps(record.fields, option=orjson.OPT_SORT_KEYS), size=3)
+    except orjson.JSONEncodeError as error:
+        raise DataError(f"the row cannot be written again ({error}); make it flatter") from None
+
+
 def selection(source: Source) -> str:
     """What decides, beside the content, which examples come out and what they hold: as canonical JSON, no path."""
     draws = bool(source.sample or source.per_label)
@@ -160,7 +205,7 @@ def selection(source: Source) -> str:
         "per_label": source.per_label,
         "seed": source.seed if draws else None,
         "limit": source.limit,
-        "format": source.file_format() if source.path else None,
+        "format": source.file_format() if source.path else source.format,
         "delimiter": source.delimiter,
         "quoted": source.quoted,
         "config": source.config,

@@ -116,23 +116,27 @@ def _records(place: str, batches: Any) -> Iterator[Record]:
     for batch in batches:
         for values in batch.to_pylist():
             try:
-                fields = {name: _plain(value) for name, value in values.items()}
+                fields = {name: plain(value) for name, value in values.items()}
             except ValueError as error:
                 raise DataError(f"{place}: row {row}: {error}") from None
             yield Record(row, None, fields)
             row += 1
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON would hold it: NaN and infinities None, times ISO 8601, decimals and durations text."""
+def plain(value: Any) -> Any:
+    """A value as JSON would hold it: NaN and infinities None, times ISO 8601, decimals and durations text.
+
+    Raises:
+        ValueError: there is no such form of it.
+    """
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, bytes):

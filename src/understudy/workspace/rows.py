@@ -6,7 +6,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,12 +15,15 @@ import orjson
 from understudy.errors import RowsLost
 from understudy.records import Dropped, Example, Origin, Row
 from understudy.workspace.files import sync, write_atomically
+from understudy.workspace.hashes import Hashes, hash_of, in_order, place_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_PER_PART = 20_000
+CHARACTERS_PER_PART = 1 << 24  # a part is in memory before it is written
 MANIFEST = "done.json"
+JOINED, LEFT = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ def write_rows(
     """Write what a step yields into ``folder``; it appears whole or not at all.
 
     A made row whose id was there before is dropped as ``duplicate``. Of a row only a hash of its id stays in memory,
-    about 100 bytes.
+    about 8 bytes.
 
     Args:
         passing: reasons that may pass: a step with rows dropped for one of them is unfinished, and made anew next time.
@@ -120,7 +122,7 @@ def write_rows(
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    count = _Count(_ids(incoming) if incoming else None)
+    count = _Count(incoming.ids() if incoming else None)
     with (
         _Parts(partial, "part-{:05}.parquet", _schema()) as kept,
         _Parts(partial, "dropped.parquet", _schema(True)) as out,
@@ -142,57 +144,58 @@ def write_rows(
     return Rows(folder)
 
 
-def _ids(rows: Rows) -> set[int]:
-    return {_short(id) for id in rows.ids()}
-
-
-def _short(id: str) -> int:
-    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
-
-
 class _Count:
     """Follows every id through one step. Without incoming rows the step reads a source: what it reads comes in."""
 
-    def __init__(self, incoming: set[int] | None) -> None:
-        self.incoming = incoming or set()
+    def __init__(self, incoming: Iterable[str] | None) -> None:
         self.is_source = incoming is None
-        self.left: set[int] = set()
-        self.parents: set[int] = set()
+        self.incoming = in_order(map(hash_of, incoming or ()))
+        self.fates = bytearray(len(self.incoming))  # of each: 0, or JOINED or LEFT, or both
+        self.made = Hashes()
         self.kept = 0
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, row: Row) -> Row:
         example = row.example if isinstance(row, Dropped) else row
-        id = _short(example.id)
-        if id in self.left:
+        if not self._is_first(example):
             again = example.replace(id=f"{example.id}~{sum(self.dropped.values())}")
             detail = f"a row {example.id!r} was there before"
             row = row if isinstance(row, Dropped) else Dropped(again, "duplicate", "duplicate", detail)
-        self.left.add(id)
-        if id not in self.incoming:
-            self.parents.update(map(_short, example.parents))
         if isinstance(row, Dropped):
             self.dropped[row.reason] += 1
         else:
             self.kept += 1
         return row
 
+    def _is_first(self, example: Example) -> bool:
+        """Whether no row with this id was there before; an incoming one left, of a made one the parents joined."""
+        id = hash_of(example.id)
+        place = place_in(self.incoming, id)
+        if place is not None:
+            was = self.fates[place]
+            self.fates[place] |= LEFT
+            return not was & LEFT
+        for parent in example.parents if self.incoming else ():
+            at = place_in(self.incoming, hash_of(parent))
+            if at is not None:
+                self.fates[at] |= JOINED
+        return self.made.add(id)
+
     def taken(self, name: str) -> Taken:
-        gone = self.incoming - self.left
-        joined = gone & self.parents
-        if lost := len(gone) - len(joined):
+        joined = self.fates.count(JOINED)
+        if lost := self.fates.count(0):
             raise RowsLost(
                 f"step {name!r} lost {lost} of {len(self.incoming)} rows: a recipe must yield each row it takes in, "
                 "drop it with a reason, or name it as the parent of a row it makes"
             )
-        passed_on = len(self.incoming) - len(gone)
+        passed_on = len(self.incoming) - joined
         new = self.kept + sum(self.dropped.values()) - passed_on
         return Taken(
             name=name,
             rows_in=new if self.is_source else len(self.incoming),
             made=0 if self.is_source else new,
             kept=self.kept,
-            joined=len(joined),
+            joined=joined,
             dropped=dict(sorted(self.dropped.items())),
         )
 
@@ -203,6 +206,7 @@ class _Parts:
     def __init__(self, folder: Path, pattern: str, schema: pa.Schema) -> None:
         self.folder, self.pattern, self.schema = folder, pattern, schema
         self.buffer: list[dict[str, Any]] = []
+        self.characters = 0
         self.part = 0
         self.writer: Any = None
 
@@ -211,7 +215,8 @@ class _Parts:
 
     def write(self, row: dict[str, Any]) -> None:
         self.buffer.append(row)
-        if len(self.buffer) == ROWS_PER_PART:
+        self.characters += len(row["input"]) + len(row["fields"])
+        if len(self.buffer) == ROWS_PER_PART or self.characters >= CHARACTERS_PER_PART:
             self.flush()
 
     def flush(self) -> None:
@@ -224,6 +229,7 @@ class _Parts:
             )
         self.writer.write_table(pa.Table.from_pylist(self.buffer, schema=self.schema))
         self.buffer.clear()
+        self.characters = 0
         if "{" in self.pattern:
             self.close()
 
