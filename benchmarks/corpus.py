@@ -127,7 +127,7 @@ def rows_of(run: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="600,000 lines: under a minute, too few for the goal")
+    parser.add_argument("--quick", action="store_true", help="600,000 lines: under a minute")
     parser.add_argument("--lines", type=int, default=10_000_000, help="and a tenth of them before (10,000,000)")
     parser.add_argument("--folder", type=Path, help="where all lies: 1 kB a line (a temporary one)")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)

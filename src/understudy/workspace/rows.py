@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_PER_PART = 20_000
-CHARACTERS_PER_PART = 1 << 24  # a part is in memory before it is written
+CHARACTERS_PER_PART = 1 << 23  # a part is in memory before it is written
 MANIFEST = "done.json"
 JOINED, LEFT = 1, 2
 
