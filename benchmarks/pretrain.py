@@ -248,7 +248,8 @@ def main() -> None:
     text = lines(told.lines)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     print(f"Python {platform.python_version()}, {versions}, {torch.get_num_threads()} threads; "
-          f"load {os.getloadavg()[0]:.1f} before; {BASE.layers} layers, width {BASE.hidden_size}, {len(text)} lines")  # fmt: skip
+          f"load {os.getloadavg()[0]:.1f} before; {BASE.layers} layers, width {BASE.hidden_size}, "
+          f"{len(text)} lines")  # fmt: skip
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)

@@ -16,10 +16,11 @@ from typing import Any, cast
 from understudy.curate import TestSplit, screen
 from understudy.errors import DataError, SettingsError, UnderstudyError
 from understudy.evaluation import RATIONALE
+from understudy.evaluation.minimal_pairs import with_known_words
 from understudy.progress import Asking, Watch
 from understudy.prompts import load_prompt
 from understudy.recipes import Given, open_recipe
-from understudy.records import Dropped, Row, digest
+from understudy.records import Dropped, Example, Row, digest
 from understudy.sources import Source, content_hash, labels_in, load, load_corpus, read_as, selection
 from understudy.splits import SPLITS, Split, StudyTask
 from understudy.students import Model
@@ -114,7 +115,7 @@ def load_test(workspace: Workspace, task: StudyTask) -> tuple[Rows, str]:
         DataError: a metric compares reasoning, and a row has none.
         WorkspaceError: the folder's results were measured on another test split.
     """
-    rows = workspace.step(_source_key(task.test, task, "test"), "test", lambda: load(task.test, task, "test"))
+    rows = workspace.step(_test_key(task), "test", lambda: _test_rows(task))
     compared = [metric for metric in task.metric_names if metric.startswith(RATIONALE)]
     for row in rows if compared else ():
         if not (row.rationale or "").strip():
@@ -122,6 +123,24 @@ def load_test(workspace: Workspace, task: StudyTask) -> tuple[Rows, str]:
                 f"task.test: row {row.id!r} has no reasoning, which {compared[0]} compares with; take it out"
             )
     return rows, workspace.fix_test_split(rows)
+
+
+def _test_rows(task: StudyTask) -> Iterator[Row]:
+    """The test rows; of pairs of sentences those whose words the training text has, where that is asked for."""
+    rows = load(task.test, task, "test")
+    if not (task.pairs and task.pairs.known_words):
+        return rows
+    texts = (row.input for source in task.sources("train") for row in _readable(source, task, "train")
+             if isinstance(row, Example))  # fmt: skip
+    return with_known_words(rows, texts, task.pairs.known_words)
+
+
+def _test_key(task: StudyTask) -> str:
+    key = _source_key(task.test, task, "test")
+    if task.pairs is None:
+        return key
+    read = task.sources("train") if task.pairs.known_words else ()
+    return digest(key, task.pairs.canonical(), *(_source_key(source, task, "train") for source in read))
 
 
 class Classroom:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny import GAP_FILLERS, write_masked
 
-from understudy.students.language import read
-from understudy.students.masking import Drawn, Masking, at_places, keeps_apart, offset_of
+from understudy.students.language import positions_of, read
+from understudy.students.masking import Drawn, Masking, at_places, keeps_apart
 from understudy.students.packing import IGNORED, ROUND
 
 MASKING = Masking(0.15, mask_id=4, pad_id=1, vocabulary=261, special=frozenset(range(5)), offset=2, is_apart=True)
@@ -64,8 +64,8 @@ def test_packed_the_logits_are_those_of_each_text_alone(family: str, tmp_path: P
     """DeBERTa's positions are relative and reach across texts: it is told to be such, and its texts are not packed."""
     network, _ = read(write_masked(family, tmp_path), "base", "masked")
     network.eval()
-    masking = replace(MASKING, offset=offset_of(network))
-    assert offset_of(network) == (2 if family == "roberta" else 0)
+    masking = replace(MASKING, offset=positions_of(network)[1])
+    assert positions_of(network)[1] == (2 if family == "roberta" else 0)
     assert keeps_apart(network, masking) is (family != "deberta-v2")
     if family == "deberta-v2":
         return

@@ -156,6 +156,18 @@ def longest_of(network: Any, max_length: int) -> int:
     return min(max_length, getattr(network.config, "max_position_embeddings", None) or max_length)
 
 
+def positions_of(network: Any) -> tuple[int | None, int]:
+    """How many tokens the network can read, if that has an end, and the position of the first one.
+
+    RoBERTa counts positions from behind that of the padding.
+    """
+    limit: int | None = getattr(network.config, "max_position_embeddings", None)
+    for name, part in network.named_modules():
+        if name.endswith("position_embeddings") and (padding := getattr(part, "padding_idx", None)) is not None:
+            return part.num_embeddings - padding - 1, padding + 1
+    return limit, 0
+
+
 def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]]) -> list[list[list[int]]]:
     """Token ids of each part of each text, without special tokens.
 

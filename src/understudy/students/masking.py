@@ -32,6 +32,7 @@ class Masking:
         share: of the tokens that are no special ones, how many are to be found.
         offset: the position of a text's first token.
         is_apart: whether pieces of one sequence are kept from seeing one another.
+        additive: whether that is said by numbers to add to attention, which eager attention wants, or by yes and no.
     """
 
     share: float
@@ -41,6 +42,7 @@ class Masking:
     special: frozenset[int]
     offset: int
     is_apart: bool
+    additive: bool = False
 
     def __call__(self, batch: Sequence[Drawn]) -> dict[str, Tensor]:
         """What the network takes.
@@ -69,6 +71,8 @@ class Masking:
         if not self.is_apart:
             return given | {"attention_mask": (pieces > 0).long()}
         apart = pieces[:, None, :, None] == pieces[:, None, None, :]
+        if self.additive:
+            apart = torch.zeros(apart.shape).masked_fill(~apart, torch.finfo(torch.float32).min)
         return given | {"attention_mask": apart, "position_ids": torch.from_numpy(positions)}
 
     def _hide(self, ids: NDArray[Any], draw: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -118,13 +122,17 @@ def at_places(network: Any) -> Iterator[None]:
             hook.remove()
 
 
-def offset_of(network: Any) -> int:
-    """The position of a text's first token: RoBERTa counts from behind that of the padding."""
-    limit = getattr(network.config, "max_position_embeddings", None)
-    for part in network.modules():
-        if isinstance(part, nn.Embedding) and part.num_embeddings == limit and part.padding_idx is not None:
-            return part.padding_idx + 1
-    return 0
+@contextmanager
+def attention(network: Any, name: str | None) -> Iterator[None]:
+    """Let ``network`` attend by another implementation of transformers; ``None`` leaves it as it is."""
+    usual = network.config._attn_implementation
+    if name:
+        network.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        if name:
+            network.set_attn_implementation(usual)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from understudy.errors import DataError
 from understudy.pretrained import loading, local_folder, pooling_of
+from understudy.students.language import positions_of
 
 
 class ClassifierConfig(PretrainedConfig):
@@ -127,7 +128,7 @@ def from_base(
     if tokenizer.pad_token_id is None:
         raise DataError(f"student.base: the tokenizer of {base!r} has no padding token; use a base that is an encoder")
     _without_chance(encoder, told["missing_keys"], base)
-    tokenizer.model_max_length = min(max_length, _positions(encoder) or max_length)
+    tokenizer.model_max_length = min(max_length, positions_of(encoder)[0] or max_length)
     config = ClassifierConfig(
         encoder={k: v for k, v in encoder.config.to_dict().items() if k != "_name_or_path"},
         pooling=pooling_of(folder),
@@ -153,15 +154,6 @@ def _without_chance(encoder: Any, missing: Iterable[str], base: str) -> None:
         raise DataError(f"student.base: {base!r} has no weights for {', '.join(others[:3])}; save the whole model")
     for name in missing:
         nn.init.zeros_(encoder.get_parameter(name))
-
-
-def _positions(encoder: Any) -> int | None:
-    """How many tokens the encoder can read; RoBERTa counts positions from behind that of the padding."""
-    limit: int | None = getattr(encoder.config, "max_position_embeddings", None)
-    for name, part in encoder.named_modules():
-        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
-            return part.num_embeddings - part.padding_idx - 1
-    return limit
 
 
 def _with_layers(config: Any, layers: int | None, base: str) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from understudy.errors import DataError
 from understudy.pretrained import quiet
 from understudy.students.batches import padded
+from understudy.students.language import positions_of
 from understudy.students.log_likelihood import check_length
 from understudy.students.tune import autocast
 
@@ -67,7 +68,7 @@ def pseudo_log_likelihoods(
             f"{type(tokenizer).__name__} cannot tell which tokens are one word; take within_word: false or a tokenizer "
             "that `tokenizers` runs"
         )
-    limit = _positions(network)
+    limit, _ = positions_of(network)
     stream = iter(sentences)
     while window := list(islice(stream, WINDOW)):
         distinct = list(dict.fromkeys(window))
@@ -83,17 +84,6 @@ def pseudo_log_likelihoods(
                 totals[number] += value
         of_sentence = dict(zip(distinct, totals, strict=True))
         yield from (of_sentence[sentence] for sentence in window)
-
-
-def _positions(network: Any) -> int | None:
-    """How many tokens the network can read; RoBERTa's positions are counted from behind that of the padding."""
-    limit: int | None = getattr(network.config, "max_position_embeddings", None)
-    if limit is None:
-        return None
-    for part in network.modules():
-        if isinstance(part, nn.Embedding) and part.num_embeddings == limit and part.padding_idx is not None:
-            return limit - part.padding_idx - 1
-    return limit
 
 
 def _coded(tokenizer: Any, sentences: list[str], within_word: bool) -> list[Coded]:
