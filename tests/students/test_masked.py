@@ -185,6 +185,8 @@ def test_bases_and_rows_that_do_not_go(tmp_path: Path) -> None:
         train(settings(), TASK, [Example(id="a", input=" \n ")], tmp_path / "model")
     with pytest.raises(SettingsError, match="a masked cannot learn kind: generation; it fits pretraining"):
         prepare(settings(), TASK.model_copy(update={"kind": "generation"}))
+    with pytest.raises(SettingsError, match="student.lora: it is not for kind: pretraining"):
+        prepare(settings("causal", lora={"r": 2}), TASK)
     with pytest.raises(SettingsError, match="learning_rates"):
         prepare(settings(trainer={"learning_rates": 1}), TASK)
     train(settings(steps=1), TASK, texts(9), tmp_path / "model")

@@ -169,6 +169,8 @@ def prepare(settings: Settings, task: Task) -> str:
     if task.kind not in LEARNS[settings.kind]:
         fits = ", ".join(LEARNS[settings.kind])
         raise SettingsError(f"student.kind: a {settings.kind} cannot learn kind: {task.kind}; it fits {fits}")
+    if task.kind == "pretraining":
+        _check_raw(settings)
     lora = ("peft",) if isinstance(settings, LanguageSettings) and settings.lora else ()
     for package in (*NEEDS[settings.kind], *lora):
         if find_spec(package) is None:
@@ -177,6 +179,14 @@ def prepare(settings: Settings, task: Task) -> str:
         _loads(settings.base, settings.revision, settings.layers)
         return identity(settings.base, settings.revision)
     return _student(settings.kind).check(settings)
+
+
+def _check_raw(settings: Settings) -> None:
+    """Refuse settings that say nothing where raw text is learnt."""
+    changed = settings.model_dump(exclude_defaults=True) if isinstance(settings, LanguageSettings) else {}
+    for name in ("lora", "held_back", "prompt", "shots"):
+        if name in changed:
+            raise SettingsError(f"student.{name}: it is not for kind: pretraining; take it out")
 
 
 @lru_cache
