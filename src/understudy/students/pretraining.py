@@ -105,6 +105,7 @@ def train(
         size = {"max_length": settings.max_length, "lines": settings.lines, "packing": laying.packing}
         lay = partial(_laid, tokenizer=tokenizer, laying=laying, **size)
         learnt = lay(laid / digest(origin, content, repr(size)), _texts(examples))
+        report("tokens", 1, 1)
         about = About(
             settings.kind, task.kind, (), "text", settings.max_length, 0, bare=True,
             within_word=getattr(settings, "within_word", False),
@@ -233,8 +234,14 @@ def _perplexities(model: SentenceModel, held: Opened) -> dict[str, float]:
     student the pseudo-log-likelihood. Only that of words can be compared across tokenizers."""
     pieces = (piece for i in range(len(held.sizes())) for piece in held.at(i))
     texts = (model.tokenizer.decode(piece.tolist(), skip_special_tokens=True) for piece in islice(pieces, EXCERPTS))
-    excerpts = [" ".join(text.split()[:EXCERPT_WORDS]) for text in texts]
-    excerpts = [excerpt for excerpt in excerpts if excerpt]
+    excerpts = [" ".join(text.split()[: min(EXCERPT_WORDS, model.about.max_length // 4)]) for text in texts]
+    excerpts = [
+        excerpt
+        for excerpt in excerpts
+        if excerpt and len(model.tokenizer(excerpt)["input_ids"]) <= model.about.max_length
+    ]
+    if not excerpts:
+        return {}
     tokens = sum(map(len, model.tokenizer(excerpts, add_special_tokens=False)["input_ids"]))
     words = sum(len(excerpt.split()) for excerpt in excerpts)
     surprise = -sum(model.scores(excerpts))
