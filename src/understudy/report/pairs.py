@@ -13,6 +13,8 @@ READING_PAIRS = (
     "pair counts alike. *All paradigms*: each paradigm does. The intervals draw pairs within their groups, and seeds."
 )
 
+FEW = 12  # paradigms
+
 
 def scores_by_group(test: Sequence[Any], runs: Sequence[Any], by: Sequence[str]) -> dict[str, Any]:
     """The accuracies of an arm beside the overall one, as plain values.
@@ -47,7 +49,7 @@ def groups_table(report: Mapping[str, Any], by: Sequence[str] = ()) -> TextTable
     """A line a group, a column an arm; no line where no arm judged pairs.
 
     Args:
-        by: which columns of the pairs; by default all but that of the paradigms, which are many.
+        by: which columns of the pairs; by default all but that of the paradigms where they are many.
     """
     arms = {name: arm for name, arm in report["arms"].items() if "groups" in arm}
     headings, right = ("", "group", "pairs", *arms), frozenset({2})
@@ -59,7 +61,7 @@ def groups_table(report: Mapping[str, Any], by: Sequence[str] = ()) -> TextTable
         name = f"all {len(first['groups'][PARADIGM]):,} paradigms"
         rows.append(("", name, f"{first['over_paradigms']['pairs']:,}", *_scores(arms, "over_paradigms")))
     for column, found in first["groups"].items():
-        if column in by if by else column != PARADIGM:
+        if column in by if by else column != PARADIGM or len(found) <= FEW:
             rows += [
                 ("" if place else column, value, f"{one['pairs']:,}", *_scores(arms, "groups", column, value))
                 for place, (value, one) in enumerate(found.items())

@@ -59,7 +59,7 @@ def terminal_of(table: TextTable, title: str) -> Table:
         drawn.add_column(
             Text(table.headings[i]),
             justify="right" if i in table.right else "left",
-            min_width=min(12, max(map(len, words))),  # or rich cuts numbers in the middle
+            min_width=min(12, max(map(len, words), default=1)),  # or rich cuts numbers in the middle
         )
     for row in table.rows:
         drawn.add_row(*(Text(row[i]) for i in shown))
