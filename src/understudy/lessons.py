@@ -116,6 +116,9 @@ def load_test(workspace: Workspace, task: StudyTask) -> tuple[Rows, str]:
         WorkspaceError: the folder's results were measured on another test split.
     """
     rows = workspace.step(_test_key(task), "test", lambda: _test_rows(task))
+    if not len(rows):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.taken.dropped.items())
+        raise DataError(f"task.test: every row is dropped ({reasons}); lower task.pairs.known_words, or give more text")
     compared = [metric for metric in task.metric_names if metric.startswith(RATIONALE)]
     for row in rows if compared else ():
         if not (row.rationale or "").strip():
