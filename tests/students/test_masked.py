@@ -74,7 +74,7 @@ def test_a_student_from_scratch_learns_agreement_from_raw_text(kind: str, tmp_pa
     model = load_model(folder)
     assert share_right(model) == 1.0
     assert curve[2]["accuracy"] == 1.0
-    assert 1 < took.details["perplexity"] < took.details["perplexity_a_word"]
+    assert 1 < took.details["perplexity_a_word"] < 40
     assert said[-1] == ("training", 600, 600)
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
     good, bad = load_model(folder).scores(pairs()[0].choices)  # pyright: ignore[reportAttributeAccessIssue]
@@ -126,7 +126,7 @@ def test_killed_and_resumed_ends_with_the_same_weights_and_curve(kind: str, tmp_
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder), kind], cwd=root)
     deadline = time.monotonic() + 120
-    while last_step(folder.with_name("checkpoint")) < 14:
+    while last_step(folder.with_name("model.checkpoint")) < 14:
         assert child.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -154,8 +154,8 @@ def test_the_same_call_again_reads_what_it_took(tmp_path: Path) -> None:
 
 
 def test_accumulated_gradients_and_tokens_in_place_of_steps(tmp_path: Path) -> None:
-    one = settings(batch_size=8, steps=4, mask=0.5)
-    two = settings(batch_size=4, gradient_accumulation=2, steps=4, mask=0.5)
+    plain = {"trainer": {"optim": "sgd", "max_grad_norm": 0}, "learning_rate": 0.5, "steps": 4, "mask": 0.5}
+    one, two = settings(batch_size=8, **plain), settings(batch_size=4, gradient_accumulation=2, **plain)
     train(one, TASK, texts(80), tmp_path / "one")
     train(two, TASK, texts(80), tmp_path / "two")
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")

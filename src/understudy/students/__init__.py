@@ -137,6 +137,7 @@ def train(
     more: dict[str, Any] = {"shots": shots} if isinstance(settings, LanguageSettings) else {}
     if task.kind == "pretraining":
         more |= {"held_back": held_back, "probe": probe}
+    _check_kind(settings, task.kind)
     for kind, model in KINDS.items():
         if isinstance(settings, model):
             return _student(kind).train(
@@ -169,8 +170,7 @@ def prepare(settings: Settings, task: Task) -> str:
     if task.kind not in LEARNS[settings.kind]:
         fits = ", ".join(LEARNS[settings.kind])
         raise SettingsError(f"student.kind: a {settings.kind} cannot learn kind: {task.kind}; it fits {fits}")
-    if task.kind == "pretraining":
-        _check_raw(settings)
+    _check_kind(settings, task.kind)
     lora = ("peft",) if isinstance(settings, LanguageSettings) and settings.lora else ()
     for package in (*NEEDS[settings.kind], *lora):
         if find_spec(package) is None:
@@ -181,12 +181,26 @@ def prepare(settings: Settings, task: Task) -> str:
     return _student(settings.kind).check(settings)
 
 
-def _check_raw(settings: Settings) -> None:
-    """Refuse settings that say nothing where raw text is learnt."""
+NOT_FOR_RAW = (
+    "lora",
+    "held_back",
+    "prompt",
+    "shots",
+    "rank_by",
+    "max_new_tokens",
+    "evaluate_every",
+    "patience",
+    "loss_on",
+)
+ONLY_FOR_RAW = ("lines", "measurements")
+
+
+def _check_kind(settings: Settings, kind: str) -> None:
+    """Refuse settings that would say nothing for this kind of task."""
     changed = settings.model_dump(exclude_defaults=True) if isinstance(settings, LanguageSettings) else {}
-    for name in ("lora", "held_back", "prompt", "shots"):
+    for name in NOT_FOR_RAW if kind == "pretraining" else ONLY_FOR_RAW:
         if name in changed:
-            raise SettingsError(f"student.{name}: it is not for kind: pretraining; take it out")
+            raise SettingsError(f"student.{name}: it is not for kind: {kind}; take it out")
 
 
 @lru_cache

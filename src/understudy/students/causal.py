@@ -145,7 +145,7 @@ class CausalModel(LanguageModel):
         return {self._stop, *(i for i, text in enumerate(texts) if "\n" in text)}
 
 
-def lay_text(settings: CausalSettings, network: Any, tokenizer: Any) -> Laying:
+def lay_text(settings: CausalSettings, network: Any, tokenizer: Any, device: torch.device) -> Laying:
     """Raw text as batches: each piece stands between stop tokens, behind which its first token is learnt."""
     stop = stop_of(network, tokenizer)
     start = stop if tokenizer.bos_token_id is None else tokenizer.bos_token_id

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from understudy.errors import DataError, SettingsError
 from understudy.records import Example
 from understudy.students import Progress, Trained, pretraining
@@ -35,9 +37,9 @@ def open_base(settings: MaskedSettings) -> tuple[Any, Any]:
     return network, tokenizer
 
 
-def lay(settings: MaskedSettings, network: Any, tokenizer: Any) -> Laying:
+def lay(settings: MaskedSettings, network: Any, tokenizer: Any, device: torch.device) -> Laying:
     """How texts become batches: packed where that is asked for and the network keeps them apart."""
-    eager = "eager" if _is_eager_faster(settings, network) else None
+    eager = "eager" if _is_eager_faster(settings, network, device) else None
     masking = partial(
         Masking,
         share=settings.mask,
@@ -63,9 +65,8 @@ def lay(settings: MaskedSettings, network: Any, tokenizer: Any) -> Laying:
     return Laying(start, end, masking(is_apart=is_apart), is_apart, layout, around)
 
 
-def _is_eager_faster(settings: MaskedSettings, network: Any) -> bool:
+def _is_eager_faster(settings: MaskedSettings, network: Any, device: torch.device) -> bool:
     """A processor's fused attention is the slower one in bf16: 30 ms a layer for 32 sequences of 128, eager 12."""
-    device = network.device
     is_short = settings.max_length <= SHORT and network.config._attn_implementation == "sdpa"
     return device.type == "cpu" and in_bf16(device, settings.precision) and is_short
 
@@ -102,7 +103,8 @@ def train(
 def check(settings: MaskedSettings) -> str:
     """See ``understudy.students.prepare``."""
     arguments(settings, Path("checkpoint"), seed=0)
-    pretraining.check_base(settings, WAY)
+    if isinstance(settings.base, str):
+        pretraining.opened_base(settings, WAY)
     return origin_of(settings)
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from understudy.records import Example, digest
+from understudy.students.masking import Drawn
 from understudy.students.packing import IGNORED
+from understudy.students.sentences import SentenceModel
+from understudy.students.sequences import Opened
 from understudy.students.tune import autocast
 
 ENTRY = "understudy"
 BATCH = 16  # sequences
+DRAWN, MEASURED_WORDS = 256, 20_000  # rows, and words of them
+SCORED = 128  # excerpts of which the perplexity is measured
 
 
 class Measuring(TrainerCallback):
@@ -46,10 +54,30 @@ class Measuring(TrainerCallback):
         state.log_history.append({"step": state.global_step, ENTRY: found})
 
 
+def excerpts_of(rows: Iterable[Example], words: int) -> list[str]:
+    """What every student of a study is measured on: rows drawn by a hash of their ids, in parts of so many words."""
+    found, count = [], 0
+    for row in nsmallest(DRAWN, rows, key=lambda row: digest(row.id)):
+        of_row = row.input.split()
+        for start in range(0, len(of_row), words):
+            part = of_row[start : start + words]
+            found.append(" ".join(part))
+            count += len(part)
+            if count >= MEASURED_WORDS:
+                return found
+    return found
+
+
 @torch.no_grad()
-def loss_of(network: Any, rows: Sequence[Any], collate: Callable[[Any], dict[str, Any]], settings: Any) -> float:
-    """The mean loss of all tokens that are learnt, in nats."""
+def loss_a_word(
+    network: Any, laid: Opened, excerpts: Sequence[str], collate: Callable[[Any], dict[str, Any]], settings: Any
+) -> float:
+    """The mean loss of the tokens that are learnt, always with the same gaps, times the tokens a word: nats.
+
+    So students can be compared whose tokenizers are their own.
+    """
     total, learnt = 0.0, 0
+    rows = [Drawn(laid.at(i), (0, i)) for i in range(len(laid.sizes()))]
     for start in range(0, len(rows), BATCH):
         batch = collate(rows[start : start + BATCH])
         count = int((batch["labels"] != IGNORED).sum())
@@ -57,4 +85,22 @@ def loss_of(network: Any, rows: Sequence[Any], collate: Callable[[Any], dict[str
         with autocast(network.device, settings.precision):
             total += float(network(**given).loss) * count
         learnt += count
-    return total / learnt
+    framed = len(laid.pieces) - 1
+    tokens = len(laid.tokens) - 2 * framed  # without what stands around each piece
+    return total / learnt * tokens / sum(len(excerpt.split()) for excerpt in excerpts)
+
+
+def perplexity(model: SentenceModel, excerpts: Sequence[str]) -> dict[str, float]:
+    """exp of the mean negative log-likelihood a word of some of the excerpts; a masked student's is pseudo-perplexity.
+
+    Nothing where there are none.
+    """
+    limit, special = model.about.max_length, model.tokenizer.num_special_tokens_to_add()
+    sizes = (
+        map(len, model.tokenizer(list(excerpts[:SCORED]), add_special_tokens=False)["input_ids"]) if excerpts else ()
+    )
+    fitting = [one for one, size in zip(excerpts, sizes, strict=False) if 0 < size <= limit - max(1, special)]
+    if not fitting:
+        return {}
+    surprise = -sum(model.scores(fitting)) / sum(len(excerpt.split()) for excerpt in fitting)
+    return {"perplexity_a_word": math.exp(min(700.0, surprise))}  # of a student that learnt nonsense it has no end

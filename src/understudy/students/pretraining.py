@@ -7,14 +7,12 @@ seed, the epoch and the sequence, so that a training that was broken off goes on
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,27 +22,27 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
+from understudy.errors import SettingsError
 from understudy.pretrained import loading
 from understudy.records import Example, digest
 from understudy.students import Progress, Trained
 from understudy.students.batches import BATCHES_A_BUCKET
 from understudy.students.course import is_first_process
 from understudy.students.delivery import deliver, finished, seldom, space, threads
-from understudy.students.language import names_of, origin_of
+from understudy.students.language import names_of, origin_of, positions_of
 from understudy.students.masking import Drawn
-from understudy.students.measuring import Measuring, loss_of
+from understudy.students.measuring import Measuring, excerpts_of, loss_a_word, perplexity
 from understudy.students.sentences import SentenceModel
 from understudy.students.sequences import Opened, Sequences, write_sequences
 from understudy.students.settings import CausalSettings, MaskedSettings, Scratch
-from understudy.students.trainer import fit, tokens_at
-from understudy.students.written import About, card_facts, save
+from understudy.students.trainer import arguments, fit, tokens_at
+from understudy.students.written import About, card_facts, save, tell
 from understudy.task import Task
 
 PretrainingSettings: TypeAlias = MaskedSettings | CausalSettings
 Probe: TypeAlias = Callable[[SentenceModel], float]
 
-HELD_BACK_TOKENS = 32_768  # on which the loss is measured
-EXCERPTS, EXCERPT_WORDS = 64, 40  # on which the perplexity is measured at the end
+SCORING = ("within_word", "score_precision")  # settings that say how a trained student is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,8 @@ class Way:
     """Scratch settings, tokenizer, positions -> a network with random weights."""
     base: Callable[[Any], tuple[Any, Any]]
     """Settings with a base -> network and tokenizer. Raises DataError."""
-    lay: Callable[[Any, Any, Any], Laying]
-    """Settings, network, tokenizer -> how it learns."""
+    lay: Callable[[Any, Any, Any, torch.device], Laying]
+    """Settings, network, tokenizer, where it will be trained -> how it learns."""
 
 
 def train(
@@ -90,36 +88,33 @@ def train(
     way: Way,
 ) -> Trained:
     """See ``understudy.students.train``; ``examples`` and ``held_back`` are read several times."""
-    report = seldom(progress)
-    values, origin, content = settings.canonical({"checkpoint_every_s"}), origin_of(settings), _hash(examples)
-    fingerprint = digest(values, origin, str(seed), task.kind, content, _hash(held_back))
+    examples, held_back = _again(examples), _again(held_back)
+    report, about = seldom(progress), _about(settings, task)
+    values, content = settings.canonical({"checkpoint_every_s", *SCORING}), _hash(examples)
+    fingerprint = digest(values, origin_of(settings), str(seed), task.kind, content, _hash(held_back))
     done = finished(folder, fingerprint)
     if done is not None:
+        tell(folder, about)
         return done
-    checkpoints, laid = folder.with_name("checkpoint"), folder.with_name("sequences")
+    checkpoints, laid = (folder.with_name(f"{folder.name}.{name}") for name in ("checkpoint", "sequences"))
     with space(folder), threads(settings.threads), torch.random.fork_rng():
+        args = arguments(settings, checkpoints, seed)
         torch.manual_seed(seed)  # of a network that starts random
         report("tokens", 0, 1)
-        network, tokenizer = _opened(settings, way, _texts(examples), laid / digest(origin, content))
-        laying = way.lay(settings, network, tokenizer)
-        size = {"max_length": settings.max_length, "lines": settings.lines, "packing": laying.packing}
-        lay = partial(_laid, tokenizer=tokenizer, laying=laying, **size)
-        learnt = lay(laid / digest(origin, content, repr(size)), _texts(examples))
+        with args.main_process_first(local=False):  # it writes what the others read
+            network, tokenizer = _opened(settings, way, _texts(examples), laid / digest(fingerprint, "tokenizer"))
+            laying = way.lay(settings, network, tokenizer, args.device)
+            lay = partial(_laid, tokenizer=tokenizer, laying=laying, max_length=settings.max_length)
+            learnt = lay(laid / digest(fingerprint), _texts(examples), lines=settings.lines)
+            model = SentenceModel(network, tokenizer, about)
+            excerpts = excerpts_of(held_back, settings.max_length // 4)
+            heard = lay(laid / digest(fingerprint, "held back"), excerpts, lines=False) if excerpts else None
         report("tokens", 1, 1)
-        about = About(
-            settings.kind, task.kind, (), "text", settings.max_length, 0, bare=True,
-            within_word=getattr(settings, "within_word", False),
-            score_precision=getattr(settings, "score_precision", "fp32"),
-        )  # fmt: skip
-        model = SentenceModel(network, tokenizer, about)
-        held = None
-        if any(True for _ in held_back):
-            held = lay(laid / digest(origin, content, repr(size), _hash(held_back)), _texts(held_back)).opened()
 
         def measure() -> dict[str, float]:
             found = {}
-            if held:
-                found["loss"] = loss_of(network, _first(held, laying), laying.collate, settings)
+            if heard:
+                found["loss"] = loss_a_word(network, heard.opened(), excerpts, laying.collate, settings)
             if probe:
                 with laying.aside():
                     found["accuracy"] = probe(model)
@@ -128,7 +123,8 @@ def train(
         measuring = Measuring(network, measure, settings.measurements)
         content_of = learnt.opened()
         sizes = content_of.sizes()
-        dataset = Drawing(content_of, sizes, settings.batch_size, seed, by_length=not laying.packing)
+        batch = args.per_device_train_batch_size
+        dataset = Drawing(content_of, sizes, batch, seed, by_length=not laying.packing)
         with laying.around():
             run = fit(
                 network, dataset, sizes, laying.collate, settings, folder=checkpoints, fingerprint=fingerprint,
@@ -144,9 +140,8 @@ def train(
             "layout": laying.layout,
             "curve": [entry | {"tokens": seen} for entry, seen in zip(measuring.entries, at, strict=True)],
         }
-        if held:
-            with laying.aside():
-                details |= _perplexities(model, held)
+        with laying.aside():
+            details |= perplexity(model, excerpts)
         network.config.use_cache = True  # Trainer turns it off
         seconds = round(run.seconds, 3)
         trained = Trained(
@@ -161,6 +156,11 @@ def train(
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # every process finds the model when this returns
     return trained
+
+
+def _about(settings: PretrainingSettings, task: Task) -> About:
+    scoring = {name: getattr(settings, name) for name in SCORING if hasattr(settings, name)}
+    return About(settings.kind, task.kind, (), "text", settings.max_length, 0, bare=True, **scoring)
 
 
 class Drawing(Dataset[Drawn]):
@@ -195,22 +195,32 @@ class Drawing(Dataset[Drawn]):
         return Drawn(self.opened.at(sequence), (self.seed, self.epoch, sequence))
 
 
-def check_base(settings: PretrainingSettings, way: Way) -> None:
-    """Raises: DataError: the base is no model of the kind."""
-    if isinstance(settings.base, str):
-        way.base(settings)
+def opened_base(settings: PretrainingSettings, way: Way) -> tuple[Any, Any]:
+    """The network that a student goes on from, and its tokenizer.
+
+    Raises:
+        DataError: the base is no model of the kind.
+        SettingsError: a sequence would have more tokens than it reads.
+    """
+    network, tokenizer = way.base(settings)
+    limit, _ = positions_of(network)
+    if limit is not None and settings.max_length > limit:
+        raise SettingsError(
+            f"student.max_length: {settings.max_length} tokens are more than {settings.base!r} reads; "
+            f"set it to {limit} or less"
+        )
+    return network, tokenizer
 
 
-def _opened(settings: PretrainingSettings, way: Way, texts: Iterable[str], laid: Path) -> tuple[Any, Any]:
-    """The network and its tokenizer; one that was trained stays in ``laid`` for a training that goes on."""
+def _opened(settings: PretrainingSettings, way: Way, texts: Iterable[str], folder: Path) -> tuple[Any, Any]:
+    """The network and its tokenizer; one that was trained stays in ``folder`` for a training that goes on."""
     if not isinstance(settings.base, Scratch):
-        return way.base(settings)
-    folder = laid / "tokenizer"
+        return opened_base(settings, way)
     with loading():
         if not folder.is_dir():
-            partial_folder = laid / "tokenizer.partial"
-            way.tokenizer(settings.base, texts).save_pretrained(partial_folder)
-            os.replace(partial_folder, folder)
+            unfinished = folder.with_name(folder.name + ".partial")
+            way.tokenizer(settings.base, texts).save_pretrained(unfinished)
+            os.replace(unfinished, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         return way.network(settings.base, tokenizer, settings.max_length), tokenizer
 
@@ -218,38 +228,18 @@ def _opened(settings: PretrainingSettings, way: Way, texts: Iterable[str], laid:
 def _laid(folder: Path, texts: Iterable[str], *, tokenizer: Any, laying: Laying, **size: Any) -> Sequences:
     sequences = Sequences(folder)
     if not sequences.is_whole:
-        return write_sequences(folder, texts, tokenizer, start=laying.start, end=laying.end, **size)
+        how = {"start": laying.start, "end": laying.end, "packing": laying.packing}
+        return write_sequences(folder, texts, tokenizer, **how, **size)
     return sequences
-
-
-def _first(held: Opened, laying: Laying) -> list[Drawn]:
-    """The sequences on which the loss is measured, always with the same gaps."""
-    ends = np.cumsum(held.sizes())
-    count = int(np.searchsorted(ends, HELD_BACK_TOKENS)) + 1
-    return [Drawn(held.at(i), (0, i)) for i in range(min(count, len(ends)))]
-
-
-def _perplexities(model: SentenceModel, held: Opened) -> dict[str, float]:
-    """exp of the mean negative log-likelihood a token, and a word, of excerpts of what was held back; for a masked
-    student the pseudo-log-likelihood. Only that of words can be compared across tokenizers."""
-    pieces = (piece for i in range(len(held.sizes())) for piece in held.at(i))
-    texts = (model.tokenizer.decode(piece.tolist(), skip_special_tokens=True) for piece in islice(pieces, EXCERPTS))
-    excerpts = [" ".join(text.split()[: min(EXCERPT_WORDS, model.about.max_length // 4)]) for text in texts]
-    excerpts = [
-        excerpt
-        for excerpt in excerpts
-        if excerpt and len(model.tokenizer(excerpt)["input_ids"]) <= model.about.max_length
-    ]
-    if not excerpts:
-        return {}
-    tokens = sum(map(len, model.tokenizer(excerpts, add_special_tokens=False)["input_ids"]))
-    words = sum(len(excerpt.split()) for excerpt in excerpts)
-    surprise = -sum(model.scores(excerpts))
-    return {"perplexity": math.exp(surprise / tokens), "perplexity_a_word": math.exp(min(700, surprise / words))}
 
 
 def _texts(examples: Iterable[Example]) -> Iterator[str]:
     return (example.input for example in examples)
+
+
+def _again(examples: Iterable[Example]) -> Iterable[Example]:
+    """What can be read several times."""
+    return list(examples) if iter(examples) is examples else examples
 
 
 def _hash(examples: Iterable[Example]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
 
 from understudy.students.settings import CausalScratch, MaskedScratch, Scratch, Seq2SeqScratch
 
+LONG_WORD = re.compile(r"\S{100,}")  # teaches no tokens, and takes time by the square of its length
 PAD, END = "<|pad|>", "<|end|>"
 ROBERTAS = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
@@ -121,5 +123,5 @@ def _bytewise(texts: Iterable[str], size: int, special: list[str]) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bytewise.train_from_iterator(texts, trainer)
+    bytewise.train_from_iterator((LONG_WORD.sub(" ", text) for text in texts), trainer)
     return bytewise

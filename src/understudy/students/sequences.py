@@ -21,7 +21,9 @@ from understudy.pretrained import quiet
 
 Array: TypeAlias = NDArray[Any]
 
-ENCODED_TOGETHER = 256  # texts
+ENCODED_TOGETHER = 256  # texts, or
+CHARACTERS_TOGETHER = 1 << 19
+LONGEST_TEXT = 1 << 16  # characters: what is longer is read in parts
 OPEN = 512  # sequences that wait for a piece that fits
 PLACE = "q"  # eight bytes
 ABOUT = "sequences.json"
@@ -109,10 +111,17 @@ def write_sequences(
                 ends.extend([tokens.count])
             firsts.extend([ends.count - 1])
 
-        stream = iter(texts)
-        while some := list(islice(stream, ENCODED_TOGETHER)):
-            rows += len(some)
-            for ids in _encoded(tokenizer, [line for text in some for line in _parts(text, lines)]):
+        def parts() -> Iterator[str]:
+            nonlocal rows, cut
+            for text in texts:
+                rows += 1
+                for line in text.splitlines() if lines else [text]:
+                    found = _parts(line)
+                    yield from found if packing else islice(found, 1)
+                    cut += not packing and next(found, None) is not None
+
+        for some in _together(filter(str.strip, parts())):
+            for ids in _encoded(tokenizer, some):
                 cut += not packing and len(ids) > room
                 for at in range(0, len(ids) if packing else 1, room):
                     piece = [*start, *ids[at : at + room], *end]
@@ -129,15 +138,35 @@ def write_sequences(
     return Sequences(folder)
 
 
-def _parts(text: str, lines: bool) -> Iterator[str]:
-    return (part for part in (text.splitlines() if lines else [text]) if part.strip())
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts that are not too long to be read at once, cut before a space where there is one."""
+    at = 0
+    while len(text) - at > LONGEST_TEXT:
+        end = text.rfind(" ", at + 1, at + LONGEST_TEXT)
+        end = end if end > 0 else at + LONGEST_TEXT
+        yield text[at:end]
+        at = end
+    yield text[at:]
+
+
+def _together(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Some at a time."""
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if len(held) == ENCODED_TOGETHER or size > CHARACTERS_TOGETHER:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def _encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    if not texts:
-        return []
+    how = {"add_special_tokens": False, "return_attention_mask": False}
     with quiet():  # it warns of texts longer than the model
-        read = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        read = tokenizer(texts, split_special_tokens=True, **how)["input_ids"]  # <mask> in a text is but text
     return [ids for ids in read if ids]
 
 

@@ -28,7 +28,8 @@ from understudy.settings import did_you_mean
 from understudy.students import Progress
 from understudy.students.batches import shuffled
 from understudy.students.early_stop import EarlyStop
-from understudy.students.settings import TrainerSettings
+from understudy.students.packing import shares_out
+from understudy.students.settings import MaskedSettings, TrainerSettings
 from understudy.students.tune import Run, in_bf16
 from understudy.workspace.files import write_atomically
 
@@ -97,6 +98,8 @@ def arguments(settings: TrainerSettings, folder: Path, seed: int) -> TrainingArg
         for name, value in settings.trainer.items():  # YAML reads 1e-4 as a text
             ours[name] = known[name](value) if isinstance(value, str) and known[name] in (int, float) else value
         args = TrainingArguments(**ours)
+        if isinstance(settings, MaskedSettings) and shares_out():
+            args._n_gpu = 1  # gaps are places in a whole batch, which would be cut up; torchrun takes all of them
         for report in get_reporting_integration_callbacks(args.report_to):
             report()  # which is an error where its package is not installed
         return args

@@ -14,6 +14,7 @@ from understudy.errors import DataError
 from understudy.pretrained import check_model_folder, quiet
 from understudy.students import Trained
 from understudy.students.language import read
+from understudy.workspace.files import write_atomically
 
 ABOUT = "student.json"
 
@@ -100,7 +101,7 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
         weights.chmod(0o644)  # written for its owner alone
     tokenizer.chat_template = None  # what it has learnt are texts without
     tokenizer.save_pretrained(folder)
-    (folder / ABOUT).write_text(json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    tell(folder, about)
     front = [f"base_model: {json.dumps(base)}"] if base else []
     front += ["library_name: transformers"]
     front += [f"pipeline_tag: {TAGS[about.kind]}"] if about.kind in TAGS else []
@@ -110,6 +111,12 @@ def save(folder: Path, network: Any, tokenizer: Any, about: About, facts: Mappin
     words = {"reads": READS[reads], "does": DOES[about.kind], "use": USE[about.kind]}
     card = CARD.format(front="\n".join(front), facts="\n".join(lines), **words)
     (folder / "README.md").write_text(card, "utf-8")
+
+
+def tell(folder: Path, about: About) -> None:
+    """Write what the model must know to answer."""
+    content = json.dumps(asdict(about), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / ABOUT, content.encode())
 
 
 def card_facts(trained: Trained, base: str, card: Mapping[str, str]) -> dict[str, str]:
