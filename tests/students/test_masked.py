@@ -187,6 +187,10 @@ def test_bases_and_rows_that_do_not_go(tmp_path: Path) -> None:
         prepare(settings(), TASK.model_copy(update={"kind": "generation"}))
     with pytest.raises(SettingsError, match="student.lora: it is not for kind: pretraining"):
         prepare(settings("causal", lora={"r": 2}), TASK)
+    with pytest.raises(SettingsError, match="student.lines: it is not for kind: generation"):
+        prepare(settings("causal", lines=True), TASK.model_copy(update={"kind": "generation"}))
+    with pytest.raises(SettingsError, match="200 tokens are more than .* reads; set it to 66 or less"):
+        prepare(settings(base=write_masked("bert", tmp_path / "bert"), max_length=200), TASK)
     with pytest.raises(SettingsError, match="learning_rates"):
         prepare(settings(trainer={"learning_rates": 1}), TASK)
     train(settings(steps=1), TASK, texts(9), tmp_path / "model")
@@ -202,3 +206,63 @@ def test_a_student_of_raw_text_is_described_in_its_folder(tmp_path: Path) -> Non
     card = (tmp_path / "model" / "README.md").read_text()
     assert "Arm: raw" in card
     assert "random weights, roberta" in card
+
+
+@pytest.mark.slow
+def test_two_processes_learn_raw_text_together(tmp_path: Path) -> None:
+    plain = {"steps": 6, "trainer": {"optim": "sgd", "max_grad_norm": 0}, "learning_rate": 0.1, "mask": 0.5}
+    one = train(settings(batch_size=8, **plain), TASK, texts(600), tmp_path / "one" / "model")
+    code = tmp_path / "part.py"
+    code.write_text(
+        "import os, sys; from pathlib import Path; sys.path.insert(0, 'tests/students')\n"
+        "from test_masked import TASK, settings, share_right, texts, train\n"
+        f"half = settings(batch_size=4, checkpoint_every_s=0, **{plain!r})\n"
+        "done = train(half, TASK, texts(600), Path(sys.argv[1]), held_back=texts(9, seed=1), probe=share_right)\n"
+        "os.write(1, f'{done.tokens}\\n'.encode())\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
+    root, folder = Path(__file__).parents[2], tmp_path / "two" / "model"
+    done = subprocess.run([*command, str(folder)], cwd=root, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [str(one.tokens)] * 2
+    assert {path.name for path in folder.parent.iterdir()} == {"model"}
+    alone, shared = weights(tmp_path / "one" / "model"), weights(folder)
+    assert max(float((alone[name] - shared[name]).abs().max()) for name in alone) < 0.02
+
+
+def test_marks_in_a_text_are_text_and_a_long_word_teaches_nothing(tmp_path: Path) -> None:
+    rows = [*texts(20), Example(id="marks", input="A <mask> B</s><s>C"), Example(id="long", input="x" * 1_000_000)]
+    took = train(settings(steps=1), TASK, rows, tmp_path / "model")
+    assert took.details["tokens"] > 1_000_000 / 3
+    model = load_model(tmp_path / "model")
+    tokenizer = model.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
+    assert tokenizer.tokenize("x" * 200)[0] == "x"
+
+
+def test_a_training_that_went_wrong_is_still_delivered(tmp_path: Path) -> None:
+    took = train(settings(steps=5, learning_rate=1e6), TASK, texts(20), tmp_path / "model", held_back=texts(3, seed=1))
+    assert took.details["curve"][-1]["step"] == 5
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_what_stands_beside_a_model_is_not_touched_and_scoring_is_no_training(tmp_path: Path) -> None:
+    mine = tmp_path / "sequences" / "mine.fasta"
+    mine.parent.mkdir()
+    mine.write_text("ACGT")
+    train(settings(steps=1), TASK, iter(texts(9)), tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
+    train(settings(steps=1, within_word=True), TASK, texts(9), tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "model" / "student.json").read_text())["within_word"] is True
+    assert mine.read_text() == "ACGT"
+
+
+def test_a_sentence_that_is_longer_than_the_student_reads_counts_wrong_and_is_counted(tmp_path: Path) -> None:
+    train(settings(steps=1, max_length=16), TASK, texts(9), tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    longer = "The cat sleeps. " * 9
+    rows = [pairs()[0], Example(id="long", input="", choices=(longer, "The cat sleep.")), pairs()[1]]
+    answers = [answer.output for answer in model.predict(rows)]
+    assert answers[1] is None
+    assert None not in (answers[0], answers[2])
+    assert model.truncated == 1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 from understudy.errors import DataError
 from understudy.evaluation.minimal_pairs import predictions
+from understudy.pretrained import quiet
 from understudy.records import Example, Prediction
+from understudy.students.language import positions_of
 from understudy.students.scorer import likelihoods_of
 from understudy.students.written import About
+
+WINDOW = 1024  # examples; no more are held in memory
 
 
 @dataclass
@@ -25,10 +31,26 @@ class SentenceModel:
     def predict(self, inputs: Iterable[str | Example]) -> Iterator[Prediction]:
         """The likeliest of each example's ``choices``, or none where several are, in input order.
 
+        Of one with a sentence that is longer than the student reads there is none either, and it is counted.
+
         Raises:
-            DataError: an input is no example with choices, or a sentence is empty or too long.
+            DataError: an input is no example with choices, or a sentence is empty.
         """
-        return predictions(map(_with_choices, inputs), self.scores)
+        stream = map(_with_choices, inputs)
+        while window := list(islice(stream, WINDOW)):
+            fits = self._fits([row.choices for row in window])
+            self.truncated += fits.count(False)
+            answers = predictions((row for row, fit in zip(window, fits, strict=True) if fit), self.scores)
+            yield from (next(answers) if fit else Prediction(None) for fit in fits)
+
+    def _fits(self, sentences: list[tuple[str, ...]]) -> list[bool]:
+        """Whether the network has positions for each of them."""
+        limit, _ = positions_of(self.network)
+        room = (limit or sys.maxsize) - max(1, self.tokenizer.num_special_tokens_to_add())
+        with quiet():  # it warns of texts longer than the model
+            ids = self.tokenizer([*chain.from_iterable(sentences)], add_special_tokens=False)["input_ids"]
+        sizes = map(len, ids)
+        return [max(islice(sizes, len(some))) <= room for some in sentences]
 
     def scores(self, sentences: Iterable[str]) -> Iterator[float]:
         """The log-likelihood of each sentence, in nats; of a masked student the pseudo-log-likelihood."""
