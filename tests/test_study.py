@@ -66,6 +66,23 @@ def test_a_link_may_ask_a_teacher_of_its_own(study: Path):
     assert [teacher.model for teacher in checked.plans()[-1].teachers] == [None, "palm"]
 
 
+def test_another_model_inherits_neither_price_nor_name(study: Path):
+    def teachers(*changes: str) -> list[tuple[str | None, str | None, float | None, int]]:
+        teacher = "teacher={model: big, name: b, base_url: 'http://a/v1', concurrency: 7, price: {input: 9, output: 9}}"
+        checked, _ = load_study(study, [teacher, *changes])
+        chains = [arm.chain[0].teacher for arm in checked.plans()]
+        return [(one.model, one.name, one.price and one.price.input, one.concurrency) for one in chains if one]
+
+    alone = [("big", "b", 9, 7)]
+    assert teachers("arms.one={chain: [answers], teacher: {sampling: {temperature: 0.5}, model: big}}") == alone * 2
+    small = ("small", None, None, 7)
+    assert teachers("arms.one={chain: [answers], teacher: {model: small}}") == [*alone, small]
+    assert teachers("arms.one=[{answers: {}, teacher: {model: small}}]") == [*alone, small]
+    assert teachers("arms.one=[{answers: {}, teacher: {base_url: 'http://b/v1'}}]")[1] == ("big", None, None, 7)
+    own = "{model: small, name: s, price: {input: 1, output: 2}}"
+    assert teachers(f"arms.one=[{{answers: {{}}, teacher: {own}}}]") == [*alone, ("small", "s", 1, 7)]
+
+
 def test_set_reaches_any_key_and_python_takes_the_same_words(study: Path):
     checked, written = load_study(study, ["student.steps=9", "arms.answers.chain=[{answers: {shots: 2}}]"])
     assert checked.plans()[1].student.model_dump()["steps"] == 9

@@ -246,7 +246,10 @@ class Classroom:
             return self.workspace.step(digest("none", split), f"no {split} rows", lambda: iter(()))
         key = digest(*(_source_key(source, task, split) for source in sources), self.test_digest)
         read = chain.from_iterable(_readable(source, task, split) for source in sources)
-        rows = self._watched(screen(read, self.test, split), f"read {split}")
+        screened = screen(read, self.test, split)
+        if task.kind == "pretraining" and split == "train":
+            screened = _not_near(screened, self.test, split)
+        rows = self._watched(screened, f"read {split}")
         kept = self.workspace.step(key, split, lambda: rows)
         if not len(kept):
             places = ", ".join(source.place for source in sources)
@@ -307,7 +310,8 @@ class Classroom:
             if not asked:
                 return said
             if asked[0].renders_only:
-                return said | {"rehearsal": [asdict(one.estimate()) | {"rendered": one.rendered} for one in asked]}
+                counted = [asdict(one.estimate()) | {"rendered": one.rendered, "who": one.identity} for one in asked]
+                return said | {"rehearsal": counted}
             return said | {"teacher": asdict(Usage.total(asdict(one.usage()) for one in asked))}
 
         try:
@@ -366,6 +370,15 @@ def _readable(source: Source, task: Task, split: Split) -> Iterator[Row]:
             yield Dropped(row, split, "no_target", "the row has no answer")
         elif has_answers and row.choices and task.kind == "choice" and row.target not in row.choices:
             yield Dropped(row, split, "not_a_choice", f"{row.target!r} is none of {', '.join(map(repr, row.choices))}")
+        else:
+            yield row
+
+
+def _not_near(rows: Iterable[Row], test: TestSplit, split: Split) -> Iterator[Row]:
+    """Drop each text that holds one of the test split: of raw text no arm may learn what another may not."""
+    for row in rows:
+        if isinstance(row, Example) and test.near(row.input):
+            yield Dropped(row, split, "near_test_split", "it holds a text of the test split, or nearly")
         else:
             yield row
 

@@ -86,7 +86,7 @@ def rehearsed(lessons: Sequence[Lessons], prompts: int) -> list[Rehearsed]:
     for one in lessons:
         for link, step in zip(one.arm.chain, one.steps[1:], strict=True):
             for role, rehearsal in zip(("teacher", "judge"), step.manifest.get("rehearsal", ()), strict=False):
-                key = digest(step.taken.name, role, repr(rehearsal))  # arms that ask the same share the step
+                key = digest(step.taken.name, role, repr(rehearsal))  # arms that ask the same one the same share it
                 arms = (*steps[key].arms, one.arm.name) if key in steps else (one.arm.name,)
                 steps[key] = _rehearsed(link, role, arms, rehearsal, prompts)
     return list(steps.values())

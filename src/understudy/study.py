@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -198,7 +199,7 @@ def _plan(study: Study, name: str, arm: Mapping[str, Any]) -> Arm:
         )
     teacher = study.teacher
     if overrides.teacher:
-        teacher = _override(teacher, overrides.teacher, TeacherSettings, f"{where}.teacher")
+        teacher = _another(teacher, overrides.teacher, f"{where}.teacher")
     student = {**study.student, **overrides.student}
     if "kind" not in student:
         raise SettingsError("student.kind: this key is required, e.g. kind: classifier")
@@ -233,8 +234,8 @@ def _link(link: Any, teacher: TeacherSettings | None, where: str) -> Link:
         raise SettingsError(f"{where}: recipe {name!r} asks no teacher; take its teacher: out")
     if of_judge and not recipe.judges(settings):
         raise SettingsError(f"{where}: recipe {name!r} has nothing judged with these settings; take its judge: out")
-    asked = _override(teacher, own, TeacherSettings, f"{where}.teacher") if recipe.asks else None
-    judge = _override(asked, of_judge, TeacherSettings, f"{where}.judge") if recipe.judges(settings) else None
+    asked = _another(teacher, own, f"{where}.teacher") if recipe.asks else None
+    judge = _another(asked, of_judge, f"{where}.judge") if recipe.judges(settings) else None
     return Link(recipe=name, settings=settings, teacher=asked, judge=judge)
 
 
@@ -292,10 +293,24 @@ def _ways_out(need: str, task: StudyTask) -> str:
     return f"name its column in task.fields.{need}, or put a recipe before it that gives {need!r}"
 
 
-def _override(settings: Settings | None, changes: Mapping[str, Any], model: type[Any], where: str) -> Any:
+def _another(teacher: TeacherSettings | None, changes: Mapping[str, Any], where: str) -> TeacherSettings | None:
+    """The teacher with changes. Price and name are those of one model at one place: another does not inherit them."""
+    moves = any(
+        key in changes and changes[key] != getattr(teacher, key, None) for key in ("backend", "model", "base_url")
+    )
+    return _override(teacher, changes, TeacherSettings, where, forget={"price", "name"} if moves else set())
+
+
+def _override(
+    settings: Settings | None,
+    changes: Mapping[str, Any],
+    model: type[Any],
+    where: str,
+    forget: AbstractSet[str] = frozenset(),
+) -> Any:
     if not changes:
         return settings
-    values = settings.model_dump(exclude_unset=True) if settings else {}
+    values = settings.model_dump(exclude_unset=True, exclude={*forget}) if settings else {}
     return validate(model, _merge(values, changes), where)
 
 

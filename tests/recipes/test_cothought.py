@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -298,6 +299,38 @@ def test_sentences_near_the_test_split_reach_no_prompt_and_texts_near_it_no_stud
     assert reasons(rows) == {"near_test_split": 8}
 
 
+class Corpus:
+    """Documents of 3 KB that are made as they are read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[Example]:
+        for number in range(self.count):
+            yield Example(id=f"d{number}", input=f"A fox {number}{' ran' * 750}.")
+
+
+@pytest.mark.parametrize(("reason", "settings"), [("not_drawn", {"groups": 1}), ("near_test_split", {})])
+def test_dropped_rows_do_not_stay_in_memory(teacher: Teacher, tmp_path: Path, reason: str, settings: dict[str, Any]):
+    def most_bytes(count: int) -> int:
+        corpus = Corpus(count)
+        given = Given(
+            TASK, teacher, corpus, [], folder=tmp_path, leaks=lambda text: bool(re.match(r"A fox \d\d", text))
+        )
+        rows = open_recipe("cothought").make(corpus, given, recipe_settings("cothought", own, "chain"))
+        tracemalloc.start()
+        counted = Counter(row.reason if isinstance(row, Dropped) else "" for row in rows)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert counted[reason] >= count - 10
+        assert counted[""] > 0
+        return most
+
+    own = {"group": None, "samples": 1, "scores": 1, "order": "input", **settings}
+    most_bytes(20)  # what is loaded once
+    assert most_bytes(2_000) < most_bytes(200) + 1_000_000  # the documents are 6 MB and 0.6 MB
+
+
 def test_rows_may_be_groups_already(teacher: Teacher, server: ChatServer):
     groups = [
         Example(id=f"g{i}", input=text, fields={"sentences": [f"{part}." for part in text.split(".") if part]})
@@ -377,6 +410,19 @@ def test_rows_are_conserved_and_a_second_run_asks_nothing_and_gives_the_same_fil
     assert all(len(row.replies) == 6 for row in texts.rows)
 
 
+def test_a_document_with_a_test_sentence_reaches_the_student_of_no_arm(tmp_path: Path, server: ChatServer):
+    server.answer = answers("8")
+    path = study(tmp_path, server, raw=["raw"], texts=["cothought"], both=[{"cothought": {"raw": True}}])
+    near = "Long ago it was so. A cat sits there now. Nobody knew why."
+    write_jsonl(tmp_path / "train.jsonl", [{"text": text} for text in (near, *TEXTS)])
+    raw, texts, both = taught(path, tmp_path / "run")
+    assert raw.steps[0].taken.dropped == {"near_test_split": 1}
+    assert [row.input for row in raw.rows] == TEXTS
+    assert not any("Long ago it was so" in prompt for prompt in prompts(server, judging=False))
+    assert {parent for row in texts.rows for parent in row.parents} == {row.id for row in raw.rows}
+    assert [row.input for row in both.rows][:4] == TEXTS
+
+
 def test_another_teacher_may_judge(tmp_path: Path, server: ChatServer):
     server.answer = answers("8")
     with ChatServer(answer=answers("9"), prompt_tokens=100) as cheaper:
@@ -423,6 +469,17 @@ def test_an_estimate_counts_the_scores_five_sixths_of_all_replies_and_asks_nobod
     assert "own: cothought: 6 requests" in told
     assert "own: cothought, the judge: 30 requests" in told
     assert "of 6 replies 5 are scores" in told
+
+
+def test_an_estimate_counts_the_scores_of_every_judge(tmp_path: Path, server: ChatServer):
+    arms = {name: [{"cothought": {}, "judge": {"model": name}}] for name in ("small", "other")}
+    path = study(tmp_path, server, **arms, again=arms["other"])
+    steps = rehearsed(taught(path, tmp_path / "run", rehearse=0), 0)
+    assert [(step.role, step.arms, step.requests) for step in steps] == [
+        ("teacher", ("small", "other", "again"), 8),
+        ("judge", ("small",), 40),
+        ("judge", ("other", "again"), 40),
+    ]
 
 
 def test_a_judge_has_the_settings_of_who_writes_but_those_it_names_and_its_files_are_relative_to_the_study(

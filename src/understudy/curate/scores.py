@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, tee
+from itertools import groupby, islice
+from pathlib import Path
 
 from understudy.records import Dropped, Example, Row
 from understudy.teachers import NOT_IN_LEDGER, PASSING
+from understudy.workspace import twice
 
 NOT_SENT = "not_sent"
 LATER = PASSING | {NOT_IN_LEDGER, NOT_SENT}  # with such a reply in hand it may turn out otherwise
 
 
 def scored(
-    groups: Iterable[list[Row]],
+    rows: Iterable[Row],
     question: Callable[[Row], Example],
     judge: Callable[[Iterable[Example]], Iterator[Row]],
     count: int,
     least: float,
     step: str,
-) -> Iterator[list[Row]]:
-    """The rows of each group with their scores in ``fields``: ``scores``, null where a reply gave none, and their mean
+    folder: Path,
+) -> Iterator[Row]:
+    """The rows with their scores in ``fields``: ``scores``, null where a reply gave none, and their mean
     ``score``. Dropped rows go through, but those that a rehearsal did not send are asked about.
 
     Dropped are rows: ``low_score``, ``no_score``, or why a reply is not there yet; and after its row each reply without
@@ -31,29 +34,36 @@ def scored(
         question: what is asked about a row.
         judge: gives ``count`` rows for each question, in order: the score as the ``target``, or why there is none.
         least: the least mean of a row that stays.
+        folder: where dropped rows lie while others wait for their scores.
     """
-    asked, groups = tee(groups)
-    replies = judge(question(row).replace(replies=()) for rows in asked for row in rows if not _is_out(row))
-    for rows in groups:
-        yield [
-            one
-            for row in rows
-            for one in ([row] if _is_out(row) else _with_scores(row, list(islice(replies, count)), least, step))
-        ]
+    asked, rows = twice(rows, folder, also=_is_asked)
+    replies = judge(question(row).replace(replies=()) for row in asked)
+    for row in rows:
+        if isinstance(row, Dropped) and not _is_asked(row):
+            yield row
+        else:
+            yield from _with_scores(row, list(islice(replies, count)), least, step)
 
 
-def best(rows: Sequence[Row], step: str) -> list[Row]:
-    """The first row with the highest score, the others of those that were kept as ``not_best``."""
-    kept = [row for row in rows if isinstance(row, Example)]
-    if not kept:
-        return list(rows)
-    top = max(kept, key=lambda row: row.fields["score"])
-    detail = f"{top.id} has {top.fields['score']}"
-    return [row if isinstance(row, Dropped) or row is top else Dropped(row, step, "not_best", detail) for row in rows]
+def best(rows: Iterable[Row], step: str) -> Iterator[Row]:
+    """Of the samples of one row the first with the highest score, the others that were kept as ``not_best``.
+
+    Args:
+        step: what the samples are named after, as ``ask`` names several.
+    """
+    for _, samples in groupby(rows, lambda row: _example(row).id.rpartition(f"+{step}.")[0] or _example(row).id):
+        several = list(samples)
+        kept = [row for row in several if isinstance(row, Example)]
+        top = max(kept, key=lambda row: row.fields["score"], default=None)
+        for row in several:
+            if top is None or row is top or isinstance(row, Dropped):
+                yield row
+            else:
+                yield Dropped(row, step, "not_best", f"{top.id} has {top.fields['score']}")
 
 
-def _is_out(row: Row) -> bool:
-    return isinstance(row, Dropped) and row.reason != NOT_SENT
+def _is_asked(row: Dropped) -> bool:
+    return row.reason == NOT_SENT
 
 
 def _with_scores(row: Row, replies: Sequence[Row], least: float, step: str) -> Iterator[Row]:

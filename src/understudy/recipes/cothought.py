@@ -13,9 +13,10 @@ gives no score is dropped by itself, as ``no_closing`` or ``score_out_of_range``
 sentence near a test row is never sent; documents of which no sentence was drawn are dropped as ``not_drawn``.
 
 Departs from the paper: sentences are split and shuffled here, where its code joins the lines of a file that was
-shuffled before. A sample without a score is dropped as such; there its score is 0. Task names are compared whatever
-their case and punctuation. Temperature and length are the teachers' settings (the paper's: 1.0 and at most 1,000 tokens
-to write; 0.7 to score, which ``judge: {sampling: {temperature: 0.7}}`` beside the recipe sets).
+shuffled before. A block's lines are joined into one, there is no rule between samples, and one that lacks a block is
+dropped. A sample without a score is dropped as such; there its score is 0. Task names are compared whatever their case
+and punctuation. Temperature and length are the teachers' (the paper's: 1.0 and at most 1,000 tokens to write; 0.7 to
+score, which ``judge: {sampling: {temperature: 0.7}}`` beside the recipe sets).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import islice
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -39,7 +40,7 @@ from understudy.recipes import Given, Recipe
 from understudy.records import Dropped, Example, Row, normalise
 from understudy.settings import Settings
 from understudy.teachers import ask
-from understudy.workspace import most_frequent_first
+from understudy.workspace import most_frequent_first, twice
 
 STEP = "cothought"
 BLOCKS = ("plan", "paragraph", "task", "labels")
@@ -86,24 +87,26 @@ def cothought(examples: Iterable[Example], given: Given, settings: CoThought) ->
     """The documents with ``raw``, then the texts that the teacher wrote. Reads ``examples`` several times."""
     if settings.raw:
         yield from examples
-    texts = samples(groups(examples, given, settings), given, settings)
+    gone = set[int]()
+    rows = samples(groups(examples, given, settings, gone), given, settings)
     if settings.scores:
         prompt, n = load_prompt("cothought_judge").bind(), settings.scores
         judge = partial(ask, given.judge or given.teacher, prompt=prompt, parse=score_in, n=n, step="score")
-        texts = scored(texts, to_score, judge, n, settings.min_score, STEP)
-    if settings.keep == "best":
-        texts = (best(of_group, STEP) for of_group in texts)
-    rows = chain.from_iterable(texts)
+        rows = scored(rows, to_score, judge, n, settings.min_score, STEP, given.folder)
+    if settings.keep == "best" and settings.samples > 1:
+        rows = best(rows, STEP)
     yield from most_frequent_first(rows, task_of, given.folder) if settings.order == "task" else rows
+    if settings.groups and not settings.raw:
+        detail = "no sentence of it is in a group that was sent"
+        yield from (Dropped(row, STEP, "not_drawn", detail) for row in examples if hash(row.id) not in gone)
 
 
-def groups(examples: Iterable[Example], given: Given, settings: CoThought) -> Iterator[Row]:
-    """Sentences by fives, in an order that the seed decides; then the documents of which no group holds any."""
-    rows: Iterator[Row] = (row.child("group") for row in examples)
+def groups(examples: Iterable[Example], given: Given, settings: CoThought, gone: set[int]) -> Iterator[Row]:
+    """Sentences by fives, in an order that the seed decides; ``gone`` gets the hashes of their documents' ids."""
+    rows, sent = (row.child("group") for row in examples), 0
     if settings.group:
         rules = settings.model_dump(include={"language", "wrapped", "min_words"})
         rows = grouped(examples, size=settings.group, seed=given.seed, folder=given.folder, **rules)
-    gone, sent = set[int](), 0  # hashes of ids
     for row in rows:
         if isinstance(row, Example):
             gone.update(map(hash, row.parents if settings.groups else ()))
@@ -117,9 +120,6 @@ def groups(examples: Iterable[Example], given: Given, settings: CoThought) -> It
         elif not settings.raw:
             gone.add(hash(row.example.id))
             yield row
-    if settings.groups and not settings.raw:
-        detail = "no sentence of it is in a group that was sent"
-        yield from (Dropped(row, STEP, "not_drawn", detail) for row in examples if hash(row.id) not in gone)
 
 
 def sentences(group: Example) -> list[str]:
@@ -128,17 +128,17 @@ def sentences(group: Example) -> list[str]:
     return [one["text"] if isinstance(one, dict) else str(one) for one in (listed if isinstance(listed, list) else ())]
 
 
-def samples(groups: Iterator[Row], given: Given, settings: CoThought) -> Iterator[list[Row]]:
+def samples(groups: Iterator[Row], given: Given, settings: CoThought) -> Iterator[Row]:
     """The texts of each group: planned, written, and their labels determined, in one reply each."""
-    asked, groups = tee(groups)
+    asked, groups = twice(groups, given.folder)
     questions = (group for group in asked if isinstance(group, Example))
     read = partial(text_in, given=given, settings=settings)
     texts = ask(given.teacher, questions, load_prompt(STEP).bind(), read, settings.samples, step=STEP)
     for group in groups:
         if isinstance(group, Dropped):
-            yield [group]
-            continue
-        yield [of_documents(row, group) for row in islice(texts, settings.samples)]
+            yield group
+        else:
+            yield from (of_documents(row, group) for row in islice(texts, settings.samples))
 
 
 def of_documents(row: Row, group: Example) -> Row:
