@@ -118,7 +118,9 @@ def test_an_accuracy_below_one_half_is_marked_as_such():
     assert [line[3].rpartition("] ")[2] for line in table if line[1] in ("all pairs", "islands")] == [
         "below chance", "at chance",
     ]  # fmt: skip
-    assert any("odd: accuracy is below chance: shown to be under 0.500, which a guess" in one for one in report["notes"])
+    assert any(
+        "odd: accuracy is below chance: shown to be under 0.500, which a guess" in one for one in report["notes"]
+    )
 
 
 def test_curves_and_perplexity_stand_with_the_arms_that_have_them(report: dict[str, Any]):
