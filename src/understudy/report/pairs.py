@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 READING_PAIRS = (
     "Of each pair the model chooses the likelier sentence; a tie counts wrong, and a guess has .500. *All pairs*: each "
-    "pair counts alike. *All paradigms*: each paradigm does. The intervals draw pairs within their groups, and seeds."
+    "pair counts alike. *All paradigms*: each paradigm does. The intervals draw seeds and pairs: for *all pairs*, as "
+    "for the scores above, from all of them, elsewhere within each paradigm."
 )
 
 FEW = 12  # paradigms
