@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from understudy.errors import DataError, SettingsError
 from understudy.students import train
 from understudy.task import Task
 
+STUDENT = "student.json"
 PAIRS = [
     {"sentence_good": f"{who} {verb}s.", "sentence_bad": f"{who} {verb}.", "field": field, "linguistics_term": "verbs",
      "UID": f"{verb}s", "length": len(who)}
@@ -67,7 +69,7 @@ def test_a_model_on_minimal_pairs(file: Path, model: str):
         "linguistics term verbs 9 .",
     ]
     assert [line[: len(start)] for line, start in zip(lines[3:], starts, strict=False)] == starts
-    assert out.endswith("- 9 rows, one seed: the interval is over rows\n")
+    assert out.endswith("- 9 rows, one seed: the interval is over rows\n- scored at fp32 (default)\n")
 
 
 def test_json_has_every_paradigm_and_the_overall_score(file: Path, model: str):
@@ -101,6 +103,37 @@ def test_another_precision_is_told_beside(file: Path, model: str):
     assert (found["precision"], found["choices"]) == ("bf16", 9)
     assert found["share"] == pytest.approx(found["changed"] / 9, abs=1e-6)
     assert "- bf16 changes " in command(model, file, "--compare", "bf16")[0]
+
+
+def test_a_student_is_scored_as_its_study_said_unless_an_option_says_otherwise(tmp_path: Path):
+    from test_finetuning import write_roberta
+
+    draw = random.Random(0)
+    sentences = [" ".join("".join(draw.choices("abcdefgh", k=4)) for _ in range(3)) for _ in range(80)]
+    pairs = [
+        {"sentence_good": one, "sentence_bad": other} for one, other in zip(sentences, sentences[40:], strict=False)
+    ]
+    file = write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    folder = tmp_path / "model"
+    write_roberta(folder)
+    assert as_json(folder, file)["scored"][0]["precision"] == "fp32"  # one of the hub's
+    by_tokens, by_words = (as_json(folder, file, *more)["over_paradigms"] for more in ((), ("--within-word",)))
+    assert by_tokens != by_words
+    (folder / "student.json").write_text(json.dumps({"within_word": True, "score_precision": "bf16"}))
+    own = as_json(folder, file)
+    assert own["scored"] == [
+        {"within_word": True, "precision": "bf16", "said_by": dict.fromkeys(["within_word", "precision"], STUDENT)}
+    ]
+    assert "- scored at bf16 (student.json), within_word (student.json)\n" in command(folder, file)[0]
+    other = as_json(folder, file, "--precision", "fp32")
+    assert other["over_paradigms"] == by_words
+    assert other["scored"][0]["said_by"] == {"within_word": STUDENT, "precision": "option"}
+    assert as_json(folder, file, "--precision", "fp32", "--no-within-word")["over_paradigms"] == by_tokens
+    with pytest.raises(SettingsError, match="--compare bf16: that is what they are judged at"):
+        command(folder, file, "--compare", "bf16")
+    (folder / "student.json").write_text("{")
+    with pytest.raises(DataError, match=r"student.json' is broken"):
+        command(folder, file)
 
 
 def write_study(folder: Path, **study: Any) -> Path:
@@ -147,14 +180,32 @@ def test_a_study_of_pretraining_leaves_out_words_that_were_not_read(file: Path, 
     write_jsonl(tmp_path / "text.jsonl", [{"text": "Ann runs, they run. Robert and the dog run, too; Ann, sing!"}])
     task = {"kind": "pretraining", "train": "text.jsonl", "unlabelled": "text.jsonl", "test": str(file)}
     student = {"kind": "causal", "base": model, "steps": 1}
-    study = write_study(tmp_path, task=task | {"pairs": {"known_words": 1}}, student=student)
+    of_text = {"student": student, "arms": {"raw": ["raw"]}}
+    study = write_study(tmp_path, task=task | {"pairs": {"known_words": 1}}, **of_text)
     told = as_json(model, study)
     assert (told["test_rows"], told["dropped"]) == (3, {"unknown_word": 6})
     assert [*told["groups"]["UID"]] == ["runs"]
     assert "- 6 pairs are left out" in command(model, study)[0]
     with pytest.raises(SettingsError, match="a study says them in task.pairs"):
         command(model, study, "--by", "field")
-    assert as_json(model, write_study(tmp_path, task=task, student=student))["test_rows"] == 9
+    assert as_json(model, write_study(tmp_path, task=task, **of_text))["test_rows"] == 9
+
+
+def test_a_corpus_has_the_known_words_and_a_limit_leaves_it_alone(file: Path, tmp_path: Path, model: str):
+    (tmp_path / "texts").mkdir()
+    lines = ["Nothing here.", "Ann runs, they run.", "Robert and the dog run, too; Ann, sing!"]
+    write_jsonl(tmp_path / "texts" / "a.jsonl", [{"text": line} for line in lines])
+    (tmp_path / "texts" / "b.bin").write_bytes(b"\0")
+    task = {"kind": "pretraining", "train": {"corpus": "texts"}, "test": str(file), "pairs": {"known_words": 1}}
+    student = {"kind": "causal", "base": model, "steps": 1}
+    study = write_study(tmp_path, task=task, student=student, arms={"raw": ["raw"]})
+    told = as_json(model, study)
+    assert (told["test_rows"], told["dropped"]) == (3, {"unknown_word": 6})
+    told = as_json(model, study, "--limit", "4")  # of the pairs: all three texts are read
+    assert (told["test_rows"], told["dropped"]) == (2, {"unknown_word": 2})
+    task["pairs"] = {"known_words": 9}
+    with pytest.raises(DataError, match="every row is dropped"):
+        command(model, write_study(tmp_path, task=task, student=student, arms={"raw": ["raw"]}))
 
 
 def test_wrong_options_are_one_clear_line(file: Path, model: str, tmp_path: Path):

@@ -21,7 +21,7 @@ from toys import hear_ctrl_c, write_jsonl
 
 import understudy
 from understudy.errors import DataError, SettingsError, UnderstudyError
-from understudy.finetuning import named
+from understudy.finetuning import _plan, named
 from understudy.suites import tasks_in
 
 FAST = ["student.precision=fp32", "student.threads=1"]
@@ -171,6 +171,21 @@ def test_the_steps_come_from_rows_epochs_and_batch(suite: Path, roberta: str, tm
     assert "One seed: the intervals do not know how much training itself varies." in told["notes"]
 
 
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [("task.train.limit=8", 8), ("task.train={path: $, skip: 19}", 6), ("task.train={path: $, per_label: 3}", 6)],
+)
+def test_the_steps_are_those_of_the_rows_that_a_change_leaves(
+    change: str, rows: int, suite: Path, roberta: str, tmp_path: Path
+):
+    changes = [*FAST, "student.batch_size=2", change.replace("$", str(suite / "cola.train.json"))]
+    (task,) = tasks_in(suite, ["cola"])
+    planned = _plan(task, {"tiny": roberta}, tmp_path, [0], 3, changes, None)
+    assert planned.steps == planned.study["student"]["steps"] == rows * 3 / 2
+    assert _plan(task, {"tiny": roberta}, tmp_path, [0], 3, changes, 4).steps == min(rows, 4) * 3 / 2
+    assert _plan(task, {"tiny": roberta}, tmp_path, [0], 3, [*changes, "student.steps=1"], None).steps == 1
+
+
 def test_of_mixed_msgs_rows_only_those_count_whose_features_differ(roberta: str, tmp_path: Path):
     suite = tmp_path / "msgs"
     (suite / "irregular_form_length").mkdir(parents=True)
@@ -192,6 +207,17 @@ def test_mnli_has_two_tests_with_one_train_file(tmp_path: Path):
     assert found["mnli-mm"].train == found["mnli"].train
     assert found["mnli-mm"].test.name == "mnli.validation_mismatched.json"
     assert [*found["mnli"].labels] == ["0", "1", "2"]
+
+
+def test_files_that_are_links_have_the_name_of_their_own_folder(tmp_path: Path):
+    """As the hub keeps a snapshot: the files are links to others that have no names."""
+    (hub := tmp_path / "blobs").mkdir()
+    (task := tmp_path / "suite" / "rte").mkdir(parents=True)
+    for number, split in enumerate(("train", "validation")):
+        write_jsonl(hub / str(number), sentences(4, number))
+        (task / f"{split}.jsonl").symlink_to(hub / str(number))
+    assert [one.name for one in tasks_in(tmp_path / "suite")] == ["rte"]
+    assert [one.name for one in tasks_in(task / ".." / "rte")] == ["rte"]
 
 
 def test_a_broken_task_is_said_before_anything_is_trained(suite: Path, roberta: str, tmp_path: Path):

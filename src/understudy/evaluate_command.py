@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from json import loads
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from understudy.errors import SettingsError
+from understudy.errors import DataError, SettingsError
 from understudy.pretrained import local_folder
 
 if TYPE_CHECKING:
@@ -21,7 +23,24 @@ if TYPE_CHECKING:
 
 STUDIES = (".yaml", ".yml")
 PRECISIONS = ("fp32", "bf16")
+STUDENT = "student.json"  # what a trained language model says of itself, in its folder
+SCORING = {"within_word": (False, "default"), "precision": ("fp32", "default")}
 SECONDS_BETWEEN_WORDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a model's sentences are scored."""
+
+    within_word: bool
+    precision: str
+    said_by: Mapping[str, str]  # name of a value -> option, student.json or default
+
+    @property
+    def text(self) -> str:
+        hides = f", {'' if self.within_word else 'not '}within_word ({self.said_by['within_word']})"
+        is_told = self.within_word or self.said_by["within_word"] != "default"
+        return f"{self.precision} ({self.said_by['precision']})" + (hides if is_told else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +88,27 @@ def evaluate(
         ),
     ] = [],  # noqa: B006  typer wants a list
     within_word: Annotated[
-        bool, typer.Option("--within-word", help="Hide the rest of a hidden token's word too; masked models only.")
-    ] = False,
-    precision: Annotated[str, typer.Option(help="Arithmetic for minimal pairs: fp32 or bf16.")] = "fp32",
+        bool | None,
+        typer.Option(
+            help="Hide the rest of a hidden token's word too; masked models only.  [default: as the student was "
+            "trained to be scored, else no]",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Arithmetic for minimal pairs: fp32 or bf16.  [default: the student's own, else fp32]",
+            show_default=False,
+        ),
+    ] = None,
     compare: Annotated[
         str | None,
         typer.Option(help="Judge again at this precision and say how many choices differ.", show_default=False),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read at most this many rows.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read at most this many rows of the test split.", show_default=False)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Score a model on minimal pairs, such as BLiMP's, or a trained student on the test split of a study."""
@@ -86,24 +118,25 @@ def evaluate(
     for option, value in (("--precision", precision), ("--compare", compare)):
         if value not in (None, *PRECISIONS):
             raise SettingsError(f"{option}: fp32 or bf16 is expected, got {value!r}")
-    if compare == precision:
-        raise SettingsError(f"--compare {compare}: that is what they are judged at; name the other precision")
     if data.suffix in STUDIES:
         if good or bad or by:
             raise SettingsError("--good, --bad and --by go with a file of pairs; a study says them in task.pairs")
         test = _of_study(data, limit)
     else:
         test = _of_pairs(data, limit, good, bad, by)
-    if not test.is_pairs and (within_word or compare or precision != PRECISIONS[0]):
+    if not test.is_pairs and (within_word is not None or compare or precision):
         raise SettingsError(
             f"--within-word, --precision and --compare go with minimal pairs, not kind {test.task.kind}"
         )
-    for model in models:
-        local_folder(model, "model")  # what is not there is said before any is judged
+    scorings = {model: _scoring(model, within_word, precision) for model in models}  # before any is judged
+    if compare in {one.precision for one in scorings.values()}:
+        raise SettingsError(f"--compare {compare}: that is what they are judged at; name the other precision")
     with watch() as watching:
-        runs = [_judged(model, test, watching, within_word, precision) for model in models]
-        others = [_judged(model, test, watching, within_word, compare) for model in models] if compare else []
+        runs = [_judged(model, test, watching, scorings[model]) for model in models]
+        again = [(model, replace(scorings[model], precision=compare)) for model in models] if compare else []
+        others = [_judged(model, test, watching, scoring) for model, scoring in again]
     told = _told(models, test, runs) | (_compared(compare, runs, others) if compare else {})
+    told |= {"scored": [asdict(scorings[model]) for model in models]} if test.is_pairs else {}
     if json:
         import orjson
 
@@ -138,35 +171,54 @@ def _of_pairs(file: Path, limit: int | None, good: str | None, bad: str | None, 
 
 
 def _of_study(file: Path, limit: int | None) -> Test:
-    """The study's test split, as a run of it has it."""
-    from understudy.evaluation.minimal_pairs import with_known_words
-    from understudy.lessons import limited, with_labels
-    from understudy.records import Example
-    from understudy.sources import load
+    """The study's test split, as a run of it has it; ``limit`` leaves the text alone whose words are known."""
+    from understudy.lessons import load_test, with_labels
     from understudy.study_file import load_study
+    from understudy.workspace import Workspace
 
-    task = limited(with_labels(load_study(file)[0]).task, limit)
-    rows = load(task.test, task, "test")
-    if task.pairs is None or task.pairs.known_words is None:
-        return Test(task, list(rows))
-    texts = (row.input for source in task.sources("train") for row in load(source, task, "train"))
-    every = list(with_known_words(rows, texts, task.pairs.known_words))
-    kept = [row for row in every if isinstance(row, Example)]
-    return Test(task, kept, dropped=len(every) - len(kept))
+    task = with_labels(load_study(file)[0]).task
+    fewer = min(limit, task.test.limit or limit) if limit else task.test.limit
+    task = task.model_copy(update={"test": task.test.model_copy(update={"limit": fewer})})
+    with TemporaryDirectory(prefix="understudy-") as folder, Workspace(Path(folder)) as workspace:
+        rows, _ = load_test(workspace, task)
+        return Test(task, list(rows), dropped=sum(rows.taken.dropped.values()))
 
 
-def _judged(model: str, test: Test, watch: Watch, within_word: bool, precision: str) -> list[Prediction]:
+def _scoring(model: str, within_word: bool | None, precision: str | None) -> Scoring:
+    """What the options say; else what the student's settings said, where it is one of ours.
+
+    Raises:
+        DataError: there is no such model, or its student.json is broken.
+    """
+    folder = local_folder(model, "model")
+    about: dict[str, Any] = {}
+    if folder and (told := folder / STUDENT).is_file():
+        try:
+            about = dict(loads(told.read_text("utf-8")))
+        except (ValueError, TypeError):
+            raise DataError(f"model: {str(told)!r} is broken; train the model again") from None
+    own = {"within_word": about.get("within_word"), "precision": about.get("score_precision")}
+    asked = {"within_word": within_word, "precision": precision}
+    used = {**SCORING, **{name: (value, STUDENT) for name, value in own.items() if value is not None},
+            **{name: (value, "option") for name, value in asked.items() if value is not None}}  # fmt: skip
+    values = {name: value for name, (value, _) in used.items()}
+    return Scoring(**values, said_by={name: who for name, (_, who) in used.items()})
+
+
+def _judged(model: str, test: Test, watch: Watch, scoring: Scoring) -> list[Prediction]:
     """What a model answers to each row."""
     if test.is_pairs:
         from understudy.evaluation.minimal_pairs import predictions
         from understudy.students.scorer import open_scorer
 
-        answers = predictions(test.rows, open_scorer(model, within_word=within_word, precision=precision))
+        scorer = open_scorer(model, within_word=scoring.within_word, precision=scoring.precision)
+        answers = predictions(test.rows, scorer)
     else:
         from understudy.students import load_model
 
         answers = load_model(model).predict(test.rows)
-    return list(_watched(answers, f"{model}: {precision}" if test.is_pairs else model, len(test.rows), watch))
+    name = f"{model}: {scoring.precision}" if test.is_pairs else model
+    return list(_watched(answers, name, len(test.rows), watch))
 
 
 def _watched(answers: Iterable[Prediction], name: str, total: int, watch: Watch) -> Iterator[Prediction]:
@@ -211,6 +263,8 @@ def _metrics_table(told: dict[str, Any]) -> TextTable:
 def _notes(told: dict[str, Any]) -> Iterator[str]:
     seeds = len(told["models"])
     yield f"{told['test_rows']:,} rows, " + (f"{seeds} seeds" if seeds > 1 else "one seed: the interval is over rows")
+    for how in dict.fromkeys(Scoring(**one).text for one in told.get("scored", ())):
+        yield f"scored at {how}"
     if "dropped" in told:
         yield f"{told['dropped']['unknown_word']:,} pairs are left out: a word is too rare in the training text"
     if told.get("ties"):

@@ -12,12 +12,13 @@ from typing import Any
 import orjson
 
 from understudy.errors import SettingsError, UnderstudyError
+from understudy.lessons import limited
 from understudy.pretrained import local_folder
 from understudy.progress import Silent, Watch
 from understudy.records import digest
 from understudy.report import build_suite, write_suite
 from understudy.settings import without_passwords
-from understudy.sources import Source, read
+from understudy.sources import Source, load, read
 from understudy.spine import command_of, run, run_folder
 from understudy.study_file import load_study
 from understudy.suites import FEATURES, SuiteTask, tasks_in
@@ -165,6 +166,7 @@ def _plan(
 
     Raises:
         SettingsError: a change does not fit.
+        DataError: with the changes there is no row to train on.
     """
     folder = place / _slug(task.name)
     test = folder / "told-apart.jsonl" if task.is_mixed else task.test.resolve()
@@ -183,9 +185,10 @@ def _plan(
         "arms": {name: {"chain": ["gold"], "student": {"base": _anchored(base)}} for name, base in bases.items()},
         "seeds": list(seeds),
     }
-    batch = load_study(study, changes)[0].plans()[0].student.model_dump()["batch_size"]
-    rows = min(task.rows, limit or task.rows)
-    study["student"]["steps"] = math.ceil(rows * epochs / batch)
+    changed = load_study(study, changes)[0].plans()[0]
+    read = limited(changed.task, limit)  # a change may say which of the rows are read, or others
+    rows = sum(1 for source in read.sources("train") for _ in load(source, read))
+    study["student"]["steps"] = math.ceil(rows * epochs / changed.student.model_dump()["batch_size"])
     steps = load_study(study, changes)[0].plans()[0].student.model_dump()["steps"]
     return _Planned(task, study, steps, folder)
 

@@ -173,8 +173,8 @@ def _arm_result(study: Study, graduate: Graduate, ledger: Ledger, diverse: Mappi
                 seconds=sum(one.seconds for one in parts.values()),
                 parameters=sum(one.parameters for one in parts.values()),
                 curve=next((curve for one in parts.values() if (curve := one.details.get("curve"))), ()),
-                perplexity=next(
-                    (one.details["perplexity"] for one in parts.values() if "perplexity" in one.details), None
+                perplexity_a_word=next(
+                    (x for one in parts.values() if (x := one.details.get("perplexity_a_word")) is not None), None
                 ),
             )
             for seed, parts in graduate.trained.items()

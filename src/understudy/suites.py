@@ -70,8 +70,6 @@ class SuiteTask:
     test: Path
     split: str
     """What the file of the test rows is called: test, validation and the like."""
-    rows: int
-    """Training rows."""
     is_mixed: bool
     """Whether test rows of both kinds of MSGS are there: of those whose two features agree none tells them apart."""
     notes: tuple[str, ...] = ()
@@ -114,7 +112,7 @@ def _files(folder: Path) -> dict[str, dict[str, list[Path]]]:
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
         match = _FILE.fullmatch(path.name)
         if match and match["suffix"] in SUFFIXES and path.is_file():
-            name, split = match["task"] or path.resolve().parent.name, match["split"]
+            name, split = match["task"] or path.parent.resolve().name, match["split"]
             if split.endswith("_mismatched"):  # MNLI's second test
                 name, split = f"{name}-mm", split.removesuffix("_mismatched")
             found.setdefault(name, {}).setdefault(split.removesuffix("_matched"), []).append(path)
@@ -177,8 +175,7 @@ def _task(name: str, files: Mapping[str, Sequence[Path]], changes: TaskChanges) 
     metrics = changes.metrics or _metrics(name, columns, labels)
     if "f1" in metrics and "1" not in labels.values():
         raise DataError(f"f1 is that of the label 1, and the labels are {', '.join(labels)}; map them in {CHANGES}")
-    rows = sum(counts.values())
-    return SuiteTask(name, fields, labels, metrics, train, test, split, rows, mixed, tuple(notes))
+    return SuiteTask(name, fields, labels, metrics, train, test, split, mixed, tuple(notes))
 
 
 def _first_row(path: Path) -> Mapping[str, Any]:

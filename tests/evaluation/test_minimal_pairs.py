@@ -162,6 +162,22 @@ def test_intervals_narrow_with_pairs_and_hold_the_binomial_error():
     assert many.high - many.low == pytest.approx((few.high - few.low) / 10, rel=0.15)
 
 
+def test_a_column_of_many_values_leaves_other_intervals_alone():
+    rows = [
+        pair(f"a {sign} {n}", f"b {'-' if sign == '+' else '+'} {n}", paradigm, length=str(n % 3), pairID=str(n))
+        for paradigm, hits in (("many", 60), ("few", 20))
+        for n, sign in enumerate("+" * hits + "-" * (80 - hits))
+    ]
+    plain, many = judged(rows, by=["length", "UID"]), judged(rows, by=["pairID", "length", "UID"])
+    assert (many.overall, many.over_paradigms) == (plain.overall, plain.over_paradigms)
+    assert [many.groups[column] for column in ("length", "UID")] == [*plain.groups.values()]
+    error = (2 * 0.75 * 0.25 / 80) ** 0.5 / 2  # of the mean of two paradigms, drawn within each
+    assert many.over_paradigms
+    for found in (many.overall.interval, many.over_paradigms.interval):
+        assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert judged(rows, by=["length"]).overall == plain.overall
+
+
 def test_the_order_of_the_pairs_leaves_no_trace():
     given = pairs({"a": (3, 7), "b": (2, 9)})
     mixed = random.Random(0).sample(given, len(given))

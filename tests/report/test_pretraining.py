@@ -13,8 +13,9 @@ from rich.console import Console
 
 from understudy.records import Example, Prediction
 from understudy.report import ArmResult, RunResults, StudentUse, build, terminal_tables, write_reports
-from understudy.report.curves import curves_picture, has_curves
+from understudy.report.curves import PANELS, curves_picture, has_curves
 from understudy.report.markdown import to_markdown
+from understudy.report.pairs import groups_table
 from understudy.task import Task
 from understudy.workspace import Taken
 
@@ -54,7 +55,7 @@ def use(seed: int, measured: tuple[str, ...]) -> StudentUse:
         for n, one in enumerate(CURVE)
     ]
     plain = {"steps": 200, "tokens": 20_000, "seconds": 3.0, "parameters": 22}
-    return StudentUse(**plain, **({"curve": curve, "perplexity": 90.0 + seed} if measured else {}))
+    return StudentUse(**plain, **({"curve": curve, "perplexity_a_word": 90.0 + seed} if measured else {}))
 
 
 def arm(name: str, right: dict[str, int], ties: int = 0, measured: tuple[str, ...] = ()) -> ArmResult:
@@ -102,11 +103,31 @@ def test_accuracies_by_group_stand_with_each_arm(report: dict[str, Any]):
     assert "raw: 2 of 320 choices were ties, which count wrong." in report["notes"]
 
 
+def test_an_accuracy_below_one_half_is_marked_as_such():
+    report = build(results(arm("odd", {"irregular": 4, "island": 21, "case": 20}), COTHOUGHT))
+    odd = report["arms"]["odd"]
+    marks = {
+        name: (one["at_chance"], one["below_chance"])
+        for name, one in {"all": odd["metrics"]["accuracy"], **odd["groups"]["UID"]}.items()
+    }
+    assert marks == {
+        "all": (False, True), "irregular": (False, True), "case": (False, True), "island": (True, False),
+    }  # fmt: skip
+    assert not odd["over_paradigms"]["at_chance"]
+    table = cells(to_markdown(report).split("## Minimal pairs")[1].split("## Rows")[0])
+    assert [line[3].rpartition("] ")[2] for line in table if line[1] in ("all pairs", "islands")] == [
+        "below chance", "at chance",
+    ]  # fmt: skip
+    assert any(
+        "odd: accuracy is below chance: shown to be under 0.500, which a guess" in one for one in report["notes"]
+    )
+
+
 def test_curves_and_perplexity_stand_with_the_arms_that_have_them(report: dict[str, Any]):
     raw = report["arms"]["raw"]
     assert raw["curves"]["1"][2] == {"step": 200, "tokens": 20_010, "loss": 4.6, "accuracy": 0.72}
-    assert raw["perplexity"] == {"0": 90.0, "1": 91.0}
-    assert report["arms"]["cothought"].keys().isdisjoint({"curves", "perplexity"})
+    assert raw["perplexity_a_word"] == {"0": 90.0, "1": 91.0}
+    assert report["arms"]["cothought"].keys().isdisjoint({"curves", "perplexity_a_word"})
 
 
 def test_arms_are_compared_on_the_same_pairs(report: dict[str, Any]):
@@ -120,7 +141,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], *lines[2:])]
 
 
-def test_the_report_shows_groups_and_hides_paradigms(report: dict[str, Any]):
+def test_the_report_shows_groups_and_hides_many_paradigms(report: dict[str, Any]):
     text = to_markdown(report, "curves.svg")
     pairs, curves = text.split("## Minimal pairs")[1].split("## Rows")[0].split("## Learning curves")
     assert [line[:3] for line in cells(pairs)] == [
@@ -132,16 +153,24 @@ def test_the_report_shows_groups_and_hides_paradigms(report: dict[str, Any]):
         ["linguistics_term", "agreement", "40"],
         ["", "binding", "80"],
         ["", "islands", "40"],
+        ["UID", "case", "80"],
+        ["", "irregular", "40"],
+        ["", "island", "40"],
     ]
     assert cells(pairs)[0][3:] == ["raw", "cothought"]
     assert cells(pairs)[-1][3].startswith(".525 [")
     assert cells(pairs)[-1][3].endswith("] at chance")
     assert cells(pairs)[-1][4].startswith(".750 [")
+    many = {f"p{n:02}": report["arms"]["raw"]["groups"]["UID"]["island"] for n in range(13)}
+    arms = {"raw": report["arms"]["raw"] | {"groups": report["arms"]["raw"]["groups"] | {"UID": many}}}
+    assert [row[0] for row in groups_table(report | {"arms": arms}).rows if row[0]] == ["field", "linguistics_term"]
     assert "![Learning curves](curves.svg)" in curves
     assert cells(curves) == [
-        ["arm", "tokens", "held-back loss", "perplexity", "accuracy as it learnt"],
+        ["arm", "tokens", "held-back loss", "perplexity a word", "accuracy as it learnt"],
         ["raw", "20.0k", "4.550 (4.500 to 4.600)", "90.5 (90.0 to 91.0)", ".670 (.620 to .720)"],
     ]
+    assert "in nats a word" in curves  # tokens of different tokenizers do not compare
+    assert "a token" not in curves
     assert "![" not in to_markdown(report)
 
 
@@ -151,7 +180,6 @@ def test_the_terminal_has_the_groups_too(report: dict[str, Any]):
     assert isinstance(console.file, StringIO)
     words = console.file.getvalue().split()
     assert {"morphology", "islands", "paradigms", ".525", "chance"} <= {*words}
-    assert "island" not in words
 
 
 def test_the_picture_stands_beside_the_report(tmp_path: Path, report: dict[str, Any]):
@@ -159,6 +187,7 @@ def test_the_picture_stands_beside_the_report(tmp_path: Path, report: dict[str, 
     write_reports(tmp_path, report)
     picture = (tmp_path / "curves.svg").read_bytes()
     assert ET.fromstring(picture).tag.endswith("svg")
+    assert PANELS["loss"] == "held-back loss, nats a word"
     assert "(curves.svg)" in (tmp_path / "REPORT.md").read_text()
     assert orjson.loads((tmp_path / "report.json").read_bytes()) == report
     assert curves_picture(report) == picture
@@ -193,7 +222,7 @@ def test_a_study_of_another_kind_has_none_of_it():
         ],
     )
     report = build(other)
-    assert report["arms"]["gold"].keys().isdisjoint({"groups", "over_paradigms", "ties", "curves", "perplexity"})
+    assert report["arms"]["gold"].keys().isdisjoint({"groups", "over_paradigms", "ties", "curves", "perplexity_a_word"})
     assert not has_curves(report)
     assert "## Minimal pairs" not in to_markdown(report)
     assert "## Learning curves" not in to_markdown(report)

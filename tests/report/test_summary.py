@@ -85,7 +85,7 @@ def test_the_report_holds_what_the_contract_says():
     assert accuracy["mean"] == 0.9625
     assert accuracy["low"] < accuracy["mean"] <= accuracy["high"]
     assert accuracy["chance"] == 0.5
-    assert accuracy["at_chance"] is False
+    assert (accuracy["at_chance"], accuracy["below_chance"]) == (False, False)
 
 
 def test_a_comparison_is_the_later_arm_less_the_earlier_one():
@@ -171,7 +171,7 @@ def test_label_saving_compares_arms_of_one_entry_of_equal_only():
 
 
 def test_what_a_reader_should_know_stands_in_the_notes():
-    guess = arm("guess", "gold", predictions={0: said(["loan"] * 40)})
+    guess = arm("guess", "gold", predictions={0: said(["card"] * 40)})
     one = [replace(a, predictions={0: a.predictions[0]}) for a in (replace(ANSWERS, notes=["labels were recorded."]),)]
     report = build(
         study(guess, *one, notes=["The data were written for this demo.", "The data were written for this demo."])
@@ -187,6 +187,15 @@ def test_what_a_reader_should_know_stands_in_the_notes():
         "test row reaches.",
         "One seed: the intervals do not know how much training itself varies.",
     ]
+
+
+def test_a_score_whose_interval_lies_under_chance_is_below_it_not_at_it():
+    worse = ["loan" if target != "loan" else "card" for target in GOLD]
+    report = build(study(arm("worse", "gold", predictions=dict.fromkeys((0, 1), said(worse))), ANSWERS))
+    accuracy = report["arms"]["worse"]["metrics"]["accuracy"]
+    assert (accuracy["high"], accuracy["at_chance"], accuracy["below_chance"]) == (0, False, True)
+    assert any(note.startswith("worse: accuracy is below chance: shown to be under 0.500") for note in report["notes"])
+    assert "[.000, .000] below chance" in to_markdown(report)
 
 
 def test_a_choice_is_measured_against_a_guess_among_the_options_of_each_row():

@@ -25,7 +25,7 @@ from understudy.task import PARADIGM
 
 Floats: TypeAlias = NDArray[np.float64]
 Scorer: TypeAlias = Callable[[Iterable[str]], Iterator[float]]
-Cell: TypeAlias = tuple[str, ...]  # the group of each column that some pairs are in
+Judged: TypeAlias = tuple[int, ...]  # one pair, by each run: WRONG, RIGHT or TIE
 
 CHANCE = 0.5
 UNKNOWN_WORD = "unknown_word"
@@ -89,8 +89,9 @@ def accuracies(
 ) -> PairReport:
     """The accuracies over runs that judged the same pairs, one a seed, with 95 % intervals.
 
-    Each resample of the bootstrap draws the pairs of every cell of groups and, as ``statistics.interval`` does, the
-    seeds, both with replacement; the paradigms are what they are.
+    Each resample of the bootstrap draws pairs within their paradigm and, as ``statistics.interval`` does, the seeds,
+    both with replacement; the paradigms are what they are. Of a group that is a part of some paradigms, the pairs of
+    each part are drawn. No interval depends on which other columns there are.
 
     Args:
         by: columns of the rows: each of their values is a group.
@@ -103,19 +104,28 @@ def accuracies(
     for run in runs:
         if len(run) != len(rows):
             raise DataError(f"{len(run)} predictions for {len(rows)} pairs; predict them all again")
-    sampled = _sampled(_cells(rows, runs, by), len(runs), resamples, seed)
-    groups: dict[str, dict[str, list[_Sampled]]] = {}
-    for place, column in enumerate(by):
-        of_value: dict[str, list[_Sampled]] = defaultdict(list)
-        for one in sampled:
-            if one.cell[place]:
-                of_value[one.cell[place]].append(one)
-        groups |= {column: dict(sorted(of_value.items()))} if of_value else {}
-    paradigms = groups.get(PARADIGM)
+    judged = _judged(rows, runs)
+    paradigms = [group_of(row, PARADIGM) for row in rows]
+
+    def sampled(groups: Iterable[str]) -> Iterator[tuple[str, _Sampled]]:
+        """Each group in the order of names, and its pairs."""
+        cells: dict[str, dict[str, Counter[Judged]]] = defaultdict(lambda: defaultdict(Counter))
+        for group, paradigm, one in zip(groups, paradigms, judged, strict=True):
+            cells[group][paradigm][one] += 1
+        sample = _sampler(len(runs), resamples, seed)
+        for group, parts in sorted(cells.items()):
+            yield group, _together(sample(parts[paradigm]) for paradigm in sorted(parts))
+
+    groups: dict[str, dict[str, Accuracy]] = {}
+    for column in by:
+        found = {name: _accuracy(one) for name, one in sampled(group_of(row, column) for row in rows) if name}
+        groups |= {column: found} if found else {}
+    overall = _together(one for _, one in sampled("" for _ in rows))
+    named = (one for name, one in sampled(paradigms) if name)
     return PairReport(
-        overall=_accuracy([sampled]),
-        over_paradigms=_accuracy(list(paradigms.values())) if paradigms else None,
-        groups={name: {value: _accuracy([some]) for value, some in found.items()} for name, found in groups.items()},
+        overall=_accuracy(overall),
+        over_paradigms=_accuracy(_together(named, alike=True)) if PARADIGM in groups else None,
+        groups=groups,
     )
 
 
@@ -149,55 +159,50 @@ def words_of(text: str) -> list[str]:
 
 
 class _Sampled(NamedTuple):
-    """The pairs of one cell."""
+    """Some pairs, judged by every run, and drawn."""
 
-    cell: Cell
     pairs: int
     ties: int
-    means: Floats  # (seeds,): the share of its pairs that each run has right
+    means: Floats  # (seeds,): the share of the pairs that each run has right
     draws: Floats  # (resamples,): the same over the drawn seeds, on drawn pairs
 
 
-def _cells(
-    rows: Sequence[Example], runs: Sequence[Sequence[Prediction]], by: Sequence[str]
-) -> dict[Cell, Counter[tuple[int, ...]]]:
-    """Of each cell, how many pairs the runs judged how; sorted, so that the order of the pairs leaves no trace."""
-    cells: dict[Cell, Counter[tuple[int, ...]]] = defaultdict(Counter)
-    for row, *answers in zip(rows, *runs, strict=True):
-        judged = (TIE if not one.output else RIGHT if one.output == row.target else WRONG for one in answers)
-        cells[tuple(group_of(row, column) for column in by)][tuple(judged)] += 1
-    return {cell: cells[cell] for cell in sorted(cells)}
+def _judged(rows: Sequence[Example], runs: Sequence[Sequence[Prediction]]) -> list[Judged]:
+    return [
+        tuple(TIE if not one.output else RIGHT if one.output == row.target else WRONG for one in answers)
+        for row, *answers in zip(rows, *runs, strict=True)
+    ]
 
 
-def _sampled(
-    cells: Mapping[Cell, Mapping[tuple[int, ...], int]], seeds: int, resamples: int, seed: int
-) -> list[_Sampled]:
+def _sampler(seeds: int, resamples: int, seed: int) -> Callable[[Mapping[Judged, int]], _Sampled]:
+    """What draws from the pairs of one cell, told how many were judged how; the order of the pairs leaves no trace."""
     random = np.random.default_rng(seed)
     drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    sampled = []
-    for cell, judged in cells.items():
+
+    def sample(judged: Mapping[Judged, int]) -> _Sampled:
         counts = sorted(judged.items())
         kinds, alike = np.array([kind for kind, _ in counts]), np.array([count for _, count in counts])
         size = int(alike.sum())
         right = (kinds == RIGHT).astype(np.float64)  # (kinds, seeds)
         drawn = random.multinomial(size, alike / size, size=resamples) @ right / size
         ties = int(alike @ (kinds == TIE).sum(1))
-        sampled.append(_Sampled(cell, size, ties, alike @ right / size, (drawn * drawn_seeds).sum(1) / seeds))
-    return sampled
+        return _Sampled(size, ties, alike @ right / size, (drawn * drawn_seeds).sum(1) / seeds)
+
+    return sample
 
 
-def _accuracy(parts: Sequence[Sequence[_Sampled]]) -> Accuracy:
-    """Of cells in parts: a part's pairs count alike, and so do the parts."""
-    means, draws = [], []
-    for cells in parts:
-        pairs = sum(one.pairs for one in cells)
-        means.append(sum(one.means * (one.pairs / pairs) for one in cells))
-        draws.append(sum(one.draws * (one.pairs / pairs) for one in cells))
-    per_seed, drawn = np.mean(means, axis=0), np.mean(draws, axis=0)
-    mean, (low, high) = float(per_seed.mean()), np.quantile(drawn, [0.025, 0.975])
-    every = [one for cells in parts for one in cells]
-    return Accuracy(
-        pairs=sum(one.pairs for one in every),
-        ties=sum(one.ties for one in every),
-        interval=Interval(mean, min(float(low), mean), max(float(high), mean), tuple(map(float, per_seed))),
-    )
+def _together(parts: Iterable[_Sampled], *, alike: bool = False) -> _Sampled:
+    """Of some parts, each pair of which counts alike, or where they are ``alike`` each part."""
+    pairs, ties, weights = 0, 0, 0
+    means, draws = np.zeros(1), np.zeros(1)
+    for part in parts:
+        weight = 1 if alike else part.pairs
+        pairs, ties, weights = pairs + part.pairs, ties + part.ties, weights + weight
+        means, draws = means + part.means * weight, draws + part.draws * weight
+    return _Sampled(pairs, ties, means / weights, draws / weights)
+
+
+def _accuracy(found: _Sampled) -> Accuracy:
+    mean, (low, high) = float(found.means.mean()), np.quantile(found.draws, [0.025, 0.975])
+    interval = Interval(mean, min(float(low), mean), max(float(high), mean), tuple(map(float, found.means)))
+    return Accuracy(found.pairs, found.ties, interval)

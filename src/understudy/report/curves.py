@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE = "curves.svg"
-PANELS = {"loss": "held-back loss, nats a token", "accuracy": "accuracy on minimal pairs"}
+PANELS = {"loss": "held-back loss, nats a word", "accuracy": "accuracy on minimal pairs"}
 READING_CURVES = (
-    "*Thick*: the mean of the seeds; *thin*: each seed. *Loss*: on held-back text, in nats a token; what is "
-    "reached in the first twentieth may lie above the picture. The table has the ends: the mean of the seeds, and the "
-    "lowest and highest of them."
+    "*Thick*: the mean of the seeds; *thin*: each seed. *Loss*: on held-back text, in nats a word, as every tokenizer "
+    "cuts words in its own way; what is reached in the first twentieth may lie above the picture. The table has the "
+    "ends: the mean of the seeds, and the lowest and highest of them. *Perplexity*: a word, on the same excerpts for "
+    "all. Masked students guess hidden tokens with both sides in sight: their loss and perplexity do not compare with "
+    "those of causal ones."
 )
 _MARKS = 10  # about so many on a curve
 _SKIPPED = 0.05  # of the tokens
@@ -66,18 +68,18 @@ def ends_table(report: Mapping[str, Any]) -> TextTable:
     rows = []
     for name, arm in report["arms"].items():
         loss, accuracy = (lines_of(arm, measure) for measure in PANELS)
-        if loss or accuracy or arm.get("perplexity"):
+        if loss or accuracy or arm.get("perplexity_a_word"):
             tokens = [line[0][-1] for line in loss or accuracy]
             rows.append(
                 (
                     name,
                     short_number(round(fmean(tokens))) if tokens else "-",
                     _spread([line[1][-1] for line in loss], "{:.3f}".format),
-                    _spread(list(arm.get("perplexity", {}).values()), "{:,.1f}".format),
+                    _spread(list(arm.get("perplexity_a_word", {}).values()), "{:,.1f}".format),
                     _spread([line[1][-1] for line in accuracy], score_text),
                 )
             )
-    headings = ("arm", "tokens", "held-back\nloss", "perplexity", "accuracy\nas it learnt")
+    headings = ("arm", "tokens", "held-back\nloss", "perplexity\na word", "accuracy\nas it learnt")
     kept = [i for i in range(len(headings)) if i < 2 or any(row[i] != "-" for row in rows)]
     return TextTable(
         [headings[i] for i in kept], [[row[i] for i in kept] for row in rows], frozenset(range(1, len(kept)))

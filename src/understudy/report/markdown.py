@@ -63,7 +63,8 @@ def _reading_scores(report: Mapping[str, Any]) -> str:
     text = (
         "*Scores*: mean over the seeds with a 95 % bootstrap interval over rows and seeds. *Rows*: what a student "
         "learned from. *Teacher requests* (and their tokens, where known) and *USD*: for those rows. *Student "
-        "tokens*: trained on, mean over the seeds."
+        "tokens*: trained on, mean over the seeds. *At chance*: the interval holds what a guess reaches; *below "
+        "chance*: all of it is lower."
     )
     if "label_saving" not in report:
         return text

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from understudy.report.tables import TextTable, with_interval
 from understudy.task import PARADIGM
 
+if TYPE_CHECKING:
+    from understudy.evaluation.statistics import Interval
+
 READING_PAIRS = (
     "Of each pair the model chooses the likelier sentence; a tie counts wrong, and a guess has .500. *All pairs*: each "
-    "pair counts alike. *All paradigms*: each paradigm does. The intervals draw pairs within their groups, and seeds."
+    "pair counts alike. *All paradigms*: each paradigm does. The intervals draw seeds and pairs: for *all pairs*, as "
+    "for the scores above, from all of them, elsewhere within each paradigm."
 )
 
 FEW = 12  # paradigms
@@ -20,8 +24,8 @@ def scores_by_group(test: Sequence[Any], runs: Sequence[Any], by: Sequence[str])
     """The accuracies of an arm beside the overall one, as plain values.
 
     Returns:
-        ``groups``: column -> value -> ``{mean, low, high, per_seed, pairs, at_chance}``; ``over_paradigms``, where a
-        column is UID: the same over paradigms; ``ties``: those of all seeds together.
+        ``groups``: column -> value -> ``{mean, low, high, per_seed, pairs, at_chance, below_chance}``;
+        ``over_paradigms``, where a column is UID: the same over paradigms; ``ties``: those of all seeds together.
 
     Raises:
         DataError: as ``evaluation.minimal_pairs.accuracies``.
@@ -29,20 +33,26 @@ def scores_by_group(test: Sequence[Any], runs: Sequence[Any], by: Sequence[str])
     from understudy.evaluation.minimal_pairs import CHANCE, Accuracy, accuracies
 
     def values(one: Accuracy) -> dict[str, Any]:
-        found = one.interval
-        return {
-            "mean": round(found.mean, 6),
-            "low": round(found.low, 6),
-            "high": round(found.high, 6),
-            "per_seed": [round(score, 6) for score in found.per_seed],
-            "pairs": one.pairs,
-            "at_chance": found.low <= CHANCE,
-        }
+        return {**interval_values(one.interval), "pairs": one.pairs, **beside_chance(one.interval, CHANCE)}
 
     found = accuracies(test, runs, by)
     over = {"over_paradigms": values(found.over_paradigms)} if found.over_paradigms else {}
     groups = {column: {name: values(one) for name, one in some.items()} for column, some in found.groups.items()}
     return {"groups": groups, **over, "ties": found.overall.ties}
+
+
+def interval_values(found: Interval) -> dict[str, Any]:
+    """``{mean, low, high, per_seed}``, rounded."""
+    ends = {"mean": found.mean, "low": found.low, "high": found.high}
+    return {name: round(end, 6) for name, end in ends.items()} | {"per_seed": [round(one, 6) for one in found.per_seed]}
+
+
+def beside_chance(found: Interval, chance: float | None) -> dict[str, bool]:
+    """``at_chance``: the 95 % interval holds what a guess reaches. ``below_chance``: all of it is lower."""
+    if chance is None:
+        return {"at_chance": False, "below_chance": False}
+    low, high, chance = (round(end, 6) for end in (found.low, found.high, chance))  # as they stand in the report
+    return {"at_chance": low <= chance <= high, "below_chance": high < chance}
 
 
 def groups_table(report: Mapping[str, Any], by: Sequence[str] = ()) -> TextTable:

@@ -33,7 +33,8 @@ class StudentUse:
     """What the training of one seed's students took, all of them together; most arms have one.
 
     Of a student of kind pretraining ``curve`` has what was measured as it learnt, ``{step, tokens, loss, accuracy}``
-    without what was not, and ``perplexity`` is that of held-back text at the end.
+    without what was not; the loss is in nats a word, as tokens of different tokenizers cannot be compared.
+    ``perplexity_a_word`` is that of held-back text at the end.
     """
 
     students: int = 1
@@ -42,7 +43,7 @@ class StudentUse:
     seconds: float
     parameters: int
     curve: Sequence[Mapping[str, float]] = ()
-    perplexity: float | None = None
+    perplexity_a_word: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

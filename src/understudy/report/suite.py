@@ -108,10 +108,7 @@ def _chance(task: Mapping[str, Any], model: str) -> str:
 
 def _score(task: Mapping[str, Any], model: str, seeds: int) -> str:
     """The score, its interval, where it stands to chance, and in how many seeds the head alone was kept."""
-    metric = task["metrics"][model][task["metric"]]
-    is_below = metric["chance"] is not None and metric["high"] < metric["chance"]
-    text = with_interval({**metric, "at_chance": metric["at_chance"] and not is_below})
-    text += "\nbelow chance" if is_below else ""
+    text = with_interval(task["metrics"][model][task["metric"]])
     return text + (f"\nhead {task['heads'][model]}/{seeds}" if task["heads"][model] else "")
 
 

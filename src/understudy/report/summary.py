@@ -10,7 +10,7 @@ from typing import Any
 from understudy.errors import DataError, RowsLost
 from understudy.evaluation import RATIONALE, scored
 from understudy.records import Example, Prediction, Target
-from understudy.report.pairs import scores_by_group
+from understudy.report.pairs import beside_chance, interval_values, scores_by_group
 from understudy.report.results import ArmResult, RunResults, StudentUse
 from understudy.task import CHOOSING_KINDS, Task
 from understudy.workspace import Taken
@@ -22,18 +22,19 @@ PAIRS_UP_TO = 6
 def build(results: RunResults) -> dict[str, Any]:
     """The report as plain values: ``report.json`` is this dict.
 
-    In ``comparisons``, ``a`` is the later arm of the study, ``b`` the earlier one, ``difference`` is a less b. ``rows``
-    of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the rest added up. ``diversity`` is that of the
-    inputs of an arm's training rows: ``{unique, distinct_1, distinct_2, nearest, datasets: {name: share}}``, as
-    ``curate.diversity`` says; ``nearest`` is null where the encoder is not installed. ``student`` is a mean over
-    the seeds. Arms of students that write in turns have ``segments``, what they learnt: ``{beta, score, questions,
-    pieces, share_as, sample: [{question, pieces: [{text, score, ratio, tag}]}], histogram: {edges, counts: {es: [n],
-    as: [n]}}}``, and ``inference``, how they wrote the answers to the test rows: ``{rounds: mean, stopped: {marker: n,
-    cap: n, stalled: n}, share_capped}``, over the seeds. Under kind pretraining arms have ``groups``,
-    ``over_paradigms`` and ``ties``, as ``scores_by_group`` says, and where they were measured ``curves``,
-    ``{seed: [{step, tokens, loss, accuracy}]}``, and ``perplexity``, ``{seed: x}``. ``label_saving`` goes by the first
-    metric; it is there for arms that are not gold-only themselves and train the study's student, where gold-only arms
-    of two sizes trained under the same entry of ``equal``.
+    A score is ``at_chance`` where its 95 % interval holds ``chance``, what a guess reaches, and ``below_chance``
+    where all of the interval is lower. In ``comparisons``, ``a`` is the later arm of the study, ``b`` the earlier
+    one, ``difference`` is a less b. ``rows`` of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the
+    rest added up. ``diversity`` is that of the inputs of an arm's training rows: ``{unique, distinct_1, distinct_2,
+    nearest, datasets: {name: share}}``, as ``curate.diversity`` says; ``nearest`` is null where the encoder is not
+    installed. ``student`` is a mean over the seeds. Arms of students that write in turns have ``segments``, what they
+    learnt: ``{beta, score, questions, pieces, share_as, sample: [{question, pieces: [{text, score, ratio, tag}]}],
+    histogram: {edges, counts: {es: [n], as: [n]}}}``, and ``inference``, how they wrote the answers to the test rows:
+    ``{rounds: mean, stopped: {marker: n, cap: n, stalled: n}, share_capped}``, over the seeds. Under kind pretraining
+    arms have ``groups``, ``over_paradigms`` and ``ties``, as ``scores_by_group`` says, and where they were measured
+    ``curves``, ``{seed: [{step, tokens, loss, accuracy}]}``, the loss in nats a word, and ``perplexity_a_word``,
+    ``{seed: x}``. ``label_saving`` goes by the first metric; it is there for arms that are not gold-only themselves
+    and train the study's student, where gold-only arms of two sizes trained under the same entry of ``equal``.
 
     Raises:
         DataError: there are no arms, or they were not all predicted with the same seeds and rows.
@@ -110,7 +111,7 @@ def metrics_of(task: Task, test: Sequence[Example], runs: Sequence[Sequence[Pred
     """Each metric of the task over runs on the same test rows, one a seed.
 
     Returns:
-        Metric -> ``{mean, low, high, per_seed, chance, at_chance}``.
+        Metric -> ``{mean, low, high, per_seed, chance, at_chance, below_chance}``.
 
     Raises:
         DataError: there are no rows or runs, or a run has another number of rows.
@@ -124,12 +125,9 @@ def metrics_of(task: Task, test: Sequence[Example], runs: Sequence[Sequence[Pred
         is_choice = task.kind in CHOOSING_KINDS and not name.startswith(RATIONALE)
         by_chance = chance(name, gold, [row.choices for row in test] if is_choice else ())
         told[name] = {
-            "mean": _rounded(found.mean),
-            "low": _rounded(found.low),
-            "high": _rounded(found.high),
-            "per_seed": [_rounded(score) for score in found.per_seed],
+            **interval_values(found),
             "chance": None if by_chance is None else _rounded(by_chance),
-            "at_chance": by_chance is not None and found.low <= by_chance,
+            **beside_chance(found, by_chance),
         }
     return told
 
@@ -158,11 +156,11 @@ def _sides(test: Sequence[Example], answers: Sequence[Prediction]) -> list[Targe
 def _of_pretraining(arm: ArmResult, results: RunResults, seeds: list[int]) -> dict[str, Any]:
     by = results.task.pairs.groups if results.task.pairs else ()
     curves = {str(seed): [*map(dict, arm.students[seed].curve)] for seed in seeds if arm.students[seed].curve}
-    perplexity = {str(seed): x for seed in seeds if (x := arm.students[seed].perplexity) is not None}
+    perplexity = {str(seed): x for seed in seeds if (x := arm.students[seed].perplexity_a_word) is not None}
     return {
         **scores_by_group(results.test, [arm.predictions[seed] for seed in seeds], by),
         **({"curves": curves} if curves else {}),
-        **({"perplexity": perplexity} if perplexity else {}),
+        **({"perplexity_a_word": perplexity} if perplexity else {}),
     }
 
 
@@ -272,17 +270,15 @@ def _notes(results: RunResults, report: Mapping[str, Any]) -> list[str]:
     unpriced = [name for name, arm in arms.items() if arm["teacher"]["usd"] is None]
     if unpriced:
         notes.append(f"{_listed(unpriced)}: the money is not known, because the teacher's price is not set.")
+    blind = "the best answer that is the same for every test row"
+    if results.task.kind in CHOOSING_KINDS:
+        blind = "a guess among each test row's choices"
     for metric in report["study"]["metrics"]:
-        at_chance = [name for name, arm in arms.items() if arm["metrics"][metric]["at_chance"]]
-        if at_chance:
-            by_chance = arms[at_chance[0]]["metrics"][metric]["chance"]
-            blind = "the best answer that is the same for every test row"
-            if results.task.kind in CHOOSING_KINDS:
-                blind = "a guess among each test row's choices"
-            notes.append(
-                f"{_listed(at_chance)}: {metric} is at chance: not shown to be above {by_chance:.3f}, which {blind} "
-                "reaches."
-            )
+        scores = {name: arm["metrics"][metric] for name, arm in arms.items()}
+        for mark, said in (("at_chance", "not shown to be above"), ("below_chance", "shown to be under")):
+            if names := [name for name, score in scores.items() if score[mark]]:
+                by_chance = f"{scores[names[0]]['chance']:.3f}, which {blind} reaches"
+                notes.append(f"{_listed(names)}: {metric} is {mark.replace('_', ' ')}: {said} {by_chance}.")
     for name, arm in arms.items():
         if arm.get("ties"):
             judged = len(results.test) * len(report["study"]["seeds"])

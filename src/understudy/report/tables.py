@@ -139,8 +139,8 @@ def short_number(count: int) -> str:
 
 
 def with_interval(metric: Mapping[str, Any]) -> str:
-    """A score, its interval, and whether that holds chance."""
-    mark = "\nat chance" if metric["at_chance"] else ""
+    """A score, its interval, and whether that holds chance or lies below it."""
+    mark = "\nat chance" if metric["at_chance"] else "\nbelow chance" if metric.get("below_chance") else ""
     return f"{score_text(metric['mean'])}\n{_range(metric, score_text)}{mark}"
 
 
