@@ -1,4 +1,4 @@
-"""Makes pairs.jsonl: pairs of sentences by rule, of words that stand in stories.txt. python examples/cothought/make.py"""
+"""Makes pairs.jsonl, by rule, of words that stand in stories.txt: python examples/cothought/make.py"""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ NOUNS = [
     ("cow", "cows"), ("boat", "boats"), ("player", "players"), ("traveller", "travellers"), ("visitor", "visitors"),
     ("woman", "women"), ("man", "men"), ("neighbour", "neighbours"), ("customer", "customers"),
 ]  # fmt: skip
-VERBS = [("walks", "walk"), ("sleeps", "sleep"), ("waits", "wait"), ("sings", "sing"), ("runs", "run"), ("stands", "stand"),
-         ("eats", "eat"), ("comes", "come"), ("goes", "go"), ("works", "work")]  # fmt: skip
+VERBS = [("walks", "walk"), ("sleeps", "sleep"), ("waits", "wait"), ("sings", "sing"), ("runs", "run"),
+         ("stands", "stand"), ("eats", "eat"), ("comes", "come"), ("goes", "go"), ("works", "work")]  # fmt: skip
 THINGS = [("book", "books"), ("letter", "letters"), ("loaf", "loaves"), ("apple", "apples"), ("house", "houses"),
-          ("window", "windows"), ("stone", "stones"), ("basket", "baskets"), ("boat", "boats"), ("tree", "trees")]  # fmt: skip
+          ("window", "windows"), ("stone", "stones"), ("basket", "baskets"), ("boat", "boats"),
+          ("tree", "trees")]  # fmt: skip
 PLACES = ["in the garden", "near the river", "at the market", "in the village", "on the road"]
 
 

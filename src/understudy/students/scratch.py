@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     GPT2Config,
     LlamaConfig,
+    ModernBertConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
     T5Config,
@@ -27,7 +28,7 @@ ROBERTAS = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_
 
 def causal_from_scratch(scratch: CausalScratch, tokenizer: Any, positions: int) -> Any:
     """A causal language model of so many positions."""
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": scratch.hidden_size,
         "num_hidden_layers": scratch.layers,
@@ -45,23 +46,30 @@ def causal_from_scratch(scratch: CausalScratch, tokenizer: Any, positions: int) 
 
 
 def masked_from_scratch(scratch: MaskedScratch, tokenizer: Any, positions: int) -> Any:
-    """A RoBERTa of so many positions; without dropout, as small networks see no text often."""
-    pad = tokenizer.pad_token_id
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scratch.hidden_size,
-        num_hidden_layers=scratch.layers,
-        num_attention_heads=scratch.heads,
-        intermediate_size=4 * scratch.hidden_size,
-        max_position_embeddings=positions + pad + 1,  # RoBERTa counts them from behind that of the padding
-        type_vocab_size=1,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=_spread(scratch),
-        pad_token_id=pad,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
-    )
+    """A masked language model of so many positions; without dropout, as small networks see no text often."""
+    start, end, pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+    shared: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": scratch.hidden_size,
+        "num_hidden_layers": scratch.layers,
+        "num_attention_heads": scratch.heads,
+        "initializer_range": _spread(scratch),
+        "pad_token_id": pad,
+        "bos_token_id": start,
+        "eos_token_id": end,
+    }
+    if scratch.architecture == "modernbert":
+        inner: dict[str, Any] = {"intermediate_size": _inner(scratch), "max_position_embeddings": positions}
+        config: Any = ModernBertConfig(**shared, **inner, cls_token_id=start, sep_token_id=end)
+    else:
+        config = RobertaConfig(
+            **shared,
+            intermediate_size=4 * scratch.hidden_size,
+            max_position_embeddings=positions + pad + 1,  # RoBERTa counts them from behind that of the padding
+            type_vocab_size=1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
     return AutoModelForMaskedLM.from_config(config)
 
 

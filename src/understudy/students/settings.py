@@ -96,8 +96,8 @@ class Seq2SeqScratch(Scratch):
 class MaskedScratch(Scratch):
     """A masked language model with random weights."""
 
-    architecture: Literal["roberta"] = "roberta"
-    """Whose network: llama or gpt2; for seq2seq t5, for masked roberta."""
+    architecture: Literal["roberta", "modernbert"] = "roberta"
+    """Whose network: llama or gpt2; for seq2seq t5, for masked roberta or modernbert."""
     vocab_size: int = Field(default=8192, ge=261)
     """The most tokens of the tokenizer: 256 bytes, five special ones, and merges."""
 
