@@ -13,7 +13,9 @@ from toys import WORDS, Toy, rows, write_jsonl
 
 import understudy
 from understudy.errors import SettingsError, WorkspaceError
-from understudy.workspace import Rows
+from understudy.records import Dropped, Example
+from understudy.spine import mostly_dropped
+from understudy.workspace import Rows, Workspace
 
 
 def lessons(folder: Path, arm: str) -> Rows:
@@ -272,6 +274,21 @@ def test_a_teacher_that_answers_nothing_useful_is_said_so(toy: Toy):
         "answers: most of what 30 requests of answers brought was dropped: 30 not_a_label of 30 rows."
         in report["notes"]
     )
+
+
+def test_rows_that_were_never_sent_are_not_what_requests_brought(tmp_path: Path):
+    texts = [Example(id=f"d{i}", input="a") for i in range(30)]
+
+    def step(workspace: Workspace, name: str, answered: int) -> Rows:
+        made = [row.child("x", replies=("key",)) for row in texts[:6]]
+        out = [Dropped(row, "x", "low_score") for row in made[answered:]]
+        never = [Dropped(row, "x", "not_drawn") for row in texts[6:]]
+        source = workspace.step("source", "source", lambda: texts)
+        return workspace.step(name, name, lambda: [*made[:answered], *out, *never], incoming=source)
+
+    with Workspace(tmp_path) as workspace:
+        assert mostly_dropped(step(workspace, "good", 5)) == ""
+        assert mostly_dropped(step(workspace, "bad", 1)) == "5 low_score of 6 rows."
 
 
 @pytest.mark.slow

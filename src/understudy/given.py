@@ -74,6 +74,7 @@ class Given:
     unlabelled: Iterable[Example]
     """Rows without an answer; may be read several times."""
     seed: int = 0
+    """Of what a recipe draws. A study leaves it at 0: its ``seeds`` are the students'."""
     leaks: Callable[[str], bool] = lambda text: False
     """Whether a text equals a test row's input, or nearly: such texts from elsewhere must not reach a prompt."""
     tuned: Tune = _only_in_a_study

@@ -243,13 +243,18 @@ def _notes(graduates: Sequence[Graduate]) -> Iterator[str]:
                 yield f"{name}: not every row was answered ({reasons}); run again to ask for them."
             asked = step.manifest.get("teacher") or {}
             requests = asked.get("requests", 0) + asked.get("from_ledger", 0)
-            dropped = step.taken.dropped
-            if sum(dropped.values()) * 2 > step.taken.made and requests:
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-                yield (
-                    f"{one.name}: most of what {requests:,} requests of {step.taken.name} brought was dropped: "
-                    f"{reasons} of {step.taken.made:,} rows."
-                )
+            if requests and (told := mostly_dropped(step)):
+                yield f"{one.name}: most of what {requests:,} requests of {step.taken.name} brought was dropped: {told}"
+
+
+def mostly_dropped(step: Rows) -> str:
+    """Why most of the rows that hold replies are out, or nothing: rows that were never sent do not count."""
+    if sum(step.taken.dropped.values()) * 2 <= step.taken.made:
+        return ""
+    dropped = Counter(row.reason for row in step.dropped() if row.example.replies)
+    rows = dropped.total() + sum(bool(row.replies) for row in step)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+    return f"{reasons} of {rows:,} rows." if dropped.total() * 2 > rows else ""
 
 
 def _own_teachers(graduate: Graduate) -> Iterator[str]:

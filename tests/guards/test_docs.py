@@ -56,7 +56,7 @@ def test_the_study_of_the_readme_is_a_study(tmp_path: Path):
 def test_every_example_is_a_study(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UNDERSTUDY_DATA", "/data")
     monkeypatch.setenv("UNDERSTUDY_DATASTORE", "/store")
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost/v1")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1")
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         if path.name == "datastore.yaml":  # sources of a datastore
             names = [source.dataset for source in read_sources([str(path)])]

@@ -3,7 +3,7 @@
 import pytest
 
 from understudy.errors import ParseError
-from understudy.prompts.replies import read_json_list, read_label, read_labels, split_answer
+from understudy.prompts.replies import read_json_list, read_label, read_labels, read_score, split_answer
 
 LABELS = ("rent_payment", "moving_out", "Pests")
 
@@ -80,3 +80,40 @@ def test_an_answer_is_looked_for_in_linear_time(text: str):
 @pytest.mark.parametrize("line", ["__Answer__: *yes*", "> Answer: yes ", "Answer:\n\nyes", "- **ANSWER**:\tyes\r"])
 def test_an_answer_is_read_through_its_decoration(line: str):
     assert split_answer(f"Because.\n\n{line}") == ("Because.", "yes")
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "So the coherency score is 8.",
+        "**So the coherency score is: 8**",
+        "So the coherency score is therefore 8.",
+        "So the coherency score is an 8!",
+        "So the coherency score is thus a 8/10.",
+        "So the coherency score is\n\n*8*.\n",
+        'It says: "So the coherency score is 8." ',
+    ],
+)
+def test_a_score_is_read_from_the_last_sentence(closing: str):
+    assert read_score(f"A low score is 3 or below. It reads well.\n\n{closing}") == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("A low score is 3 or below. This is better, I give it a 9.", "no_closing"),
+        ("So the score is 8.\nNo, it is less.", "no_closing"),
+        ("So the coherency score is out of 10.", "no_closing"),
+        ("So the coherency score is eight.", "no_closing"),
+        ("So the coherency score is 8.5.", "score_out_of_range"),
+        ("So the coherency score is an 11.", "score_out_of_range"),
+    ],
+)
+def test_what_is_no_score_is_refused(text: str, reason: str):
+    with pytest.raises(ParseError) as caught:
+        read_score(text)
+    assert caught.value.reason == reason
+
+
+def test_a_score_is_looked_for_in_linear_time():
+    assert read_score("score is a b " * 100_000 + "\n" * 100_000 + "score is 7" + "." * 100_000) == 7

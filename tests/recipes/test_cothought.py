@@ -469,6 +469,11 @@ def test_an_estimate_counts_the_scores_five_sixths_of_all_replies_and_asks_nobod
     assert "own: cothought: 6 requests" in told
     assert "own: cothought, the judge: 30 requests" in told
     assert "of 6 replies 5 are scores" in told
+    server.answer = answers("8")
+    taught(path, tmp_path / "run")
+    steps = rehearsed(taught(path, tmp_path / "again", rehearse=2), 2)
+    assert [(step.requests, step.in_ledger) for step in steps] == [(6, 6), (30, 0)]
+    assert "all scores count as still to be asked for" in steps[1].unforeseen
 
 
 def test_an_estimate_counts_the_scores_of_every_judge(tmp_path: Path, server: ChatServer):

@@ -12,7 +12,13 @@ from understudy.records import normalise
 
 # Linear in the text: what stands before the word stays on its line, and nothing is matched lazily.
 _ANSWER = re.compile(r"^(?:_|[^\w\n])*answer[\W_]*:[*_\s]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
-_SCORE = re.compile(r"\bscore\s+is[\s:*_\"'(]*+(-?\d+(?:[.,]\d+)?)", re.IGNORECASE)
+_SCORE = re.compile(
+    r"\bscore\s+is[\s:*_\"'(]*+"
+    r"(?:(?!(?:above|at|below|between|from|not|of|out|over|under)\b)[a-z]+,?[\s:*_\"'(]++){0,2}+"  # "therefore", "an"
+    r"(-?\d+(?:[.,]\d+)?)",
+    re.IGNORECASE,
+)
+_GOES_ON = re.compile(r"(?:[.!?][\"')*_]*\s|\n)\s*+\w")
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
 
 
@@ -62,17 +68,17 @@ def split_answer(text: str) -> tuple[str, str]:
 
 
 def read_score(text: str, most: int = 10) -> int:
-    """The whole number from 1 to ``most`` in the closing sentence, ``... score is 8``; of several sentences the last's.
+    """The whole number from 1 to ``most`` in the last sentence, ``... score is 8``, a word or two before it or none.
 
     Raises:
         ParseError: ``no_closing`` where there is no such sentence, ``score_out_of_range`` for any other number.
     """
-    said = _SCORE.findall(text)
-    if not said:
+    *_, said = [None, *_SCORE.finditer(text)]
+    if said is None or _GOES_ON.search(text, said.end()):
         raise ParseError("no_closing", f"no sentence ends it with a score: {short(text)}")
-    if said[-1] not in map(str, range(1, most + 1)):
-        raise ParseError("score_out_of_range", f"{said[-1][:20]} is no whole number from 1 to {most}")
-    return int(said[-1])
+    if said[1] not in map(str, range(1, most + 1)):
+        raise ParseError("score_out_of_range", f"{said[1][:20]} is no whole number from 1 to {most}")
+    return int(said[1])
 
 
 def read_json_list(text: str) -> list[Any]:

@@ -44,7 +44,7 @@ from understudy.workspace import most_frequent_first, twice
 
 STEP = "cothought"
 BLOCKS = ("plan", "paragraph", "task", "labels")
-UNWRITTEN = "the texts are not there yet, so their prompts are counted with the sentences in a text's place"
+UNREAD = "texts are not read for this: sentences stand in their place, and all scores count as still to be asked for"
 MARKS = " \t*_#`\"'.:-"  # around a name
 
 
@@ -195,6 +195,6 @@ RECIPE = Recipe(
     judges=lambda settings: settings.scores > 0,
     kinds=("pretraining",),
     unforeseen=lambda settings: (
-        f"of {settings.scores + 1} replies {settings.scores} are scores; {UNWRITTEN}" if settings.scores else ""
+        f"of {settings.scores + 1} replies {settings.scores} are scores; {UNREAD}" if settings.scores else ""
     ),
 )
