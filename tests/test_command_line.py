@@ -144,7 +144,7 @@ BAD = {
     "unknown recipe": (
         "--set",
         "arms.x=[gould]",
-        "unknown recipe 'gould'. Did you mean 'gold'? Known: answers, as_es, direct, gold",
+        "unknown recipe 'gould'. Did you mean 'gold'? Known: answers, as_es, cothought, direct, gold, raw,",
     ),
     "unknown student": ("--set", "student.kind=parrot", "there is no student 'parrot'. Known: classifier"),
     "unknown teacher": ("--set", "teacher.backend=opnai", "'opnai' is unknown. Did you mean 'openai'?"),

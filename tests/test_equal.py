@@ -40,6 +40,7 @@ def study(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_equal_words_are_those_that_the_student_reads(study: dict[str, Any], tmp_path: Path):
     arms = run(study, folder=tmp_path / "run")["arms"]
     assert arms["gold"]["rows"]["kept"] == 40  # 3 words of the question, 2 of the options, 1 of the answer: 240

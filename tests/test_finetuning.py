@@ -114,6 +114,7 @@ def test_the_forms_of_the_files_say_what_is_read_and_how_it_is_scored(suite: Pat
     assert [task.name for task in tasks_in(suite, ["wsc"])] == ["wsc"]
 
 
+@pytest.mark.slow
 def test_two_models_side_by_side_in_one_table(suite: Path, roberta: str, tmp_path: Path):
     other = write_roberta(tmp_path / "arms" / "raw" / "seed-0" / "model", seed=1)
     place = tmp_path / "out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 import torch
 
 from understudy.pretrained import loading
@@ -23,6 +24,7 @@ def made() -> float:
     return sum(float(weight.abs().sum()) for weight in network.parameters())
 
 
+@pytest.mark.slow
 def test_networks_made_while_others_are_read_are_whole(tmp_path: Path):
     network, tokenizer = seq2seq_from_scratch(SMALL, ["a b c"])
     network.save_pretrained(tmp_path)

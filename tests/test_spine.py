@@ -28,6 +28,7 @@ def training_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("steps/*/*.parquet"))}
 
 
+@pytest.mark.slow
 def test_a_study_runs_end_to_end_and_a_second_run_does_nothing_again(toy: Toy):
     report = understudy.run(toy.path, folder=toy.runs)
     arms = report["arms"]
@@ -76,6 +77,7 @@ def test_the_same_study_with_the_same_ledger_gives_the_same_bytes_elsewhere(toy:
     assert training_files(tmp_path / "elsewhere") == training_files(toy.runs)
 
 
+@pytest.mark.slow
 def test_rows_are_conserved_at_every_step_and_the_test_split_stays_out(toy: Toy):
     test = rows(24, seed=3)
     loud = f"  {test[0]['text'].upper()}!  "

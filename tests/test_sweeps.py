@@ -61,6 +61,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("sweep.json", "SWEEP.md", "sweep.svg")}
 
 
+@pytest.mark.slow
 def test_one_command_runs_every_value_and_a_second_does_nothing_again(small: Toy, tmp_path: Path):
     place, watch = tmp_path / "sweep", Notes()
     told = understudy.sweep(small.path, {GOLD: [6, 9, None]}, folder=place, watch=watch)
@@ -198,6 +199,7 @@ def test_a_key_that_stands_twice_is_refused():
         read_values(["a.b=1", "a.b=2"])
 
 
+@pytest.mark.slow
 def test_a_password_in_a_value_is_never_written(small: Toy, tmp_path: Path):
     secret = "planted-3f9a8b7c"
     small.study["arms"] = {"gold": ["gold"]}

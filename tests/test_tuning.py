@@ -59,6 +59,7 @@ def stored() -> int:
         return sum(1 for _ in ledger.entries())
 
 
+@pytest.mark.slow
 def test_a_study_trains_its_teachers_and_loses_no_row(tuned: Toy):
     report = understudy.run(tuned.path, folder=tuned.runs)
     annotates, both = (report["arms"][name] for name in ("annotates", "both"))
@@ -83,6 +84,7 @@ def test_a_study_trains_its_teachers_and_loses_no_row(tuned: Toy):
     assert (training_files(tuned.runs), teachers(tuned.runs)) == (before, made)
 
 
+@pytest.mark.slow
 def test_without_its_steps_a_study_trains_and_asks_nothing_again(tuned: Toy):
     understudy.run(tuned.path, folder=tuned.runs)
     files, made, replies = training_files(tuned.runs), teachers(tuned.runs), stored()
@@ -97,6 +99,7 @@ def test_without_its_steps_a_study_trains_and_asks_nothing_again(tuned: Toy):
     assert (training_files(tuned.runs), stored()) == (files, replies)
 
 
+@pytest.mark.slow
 def test_the_same_teacher_is_trained_once_for_all_arms(tuned: Toy):
     forward = {"tuned_teacher": {"model": CAUSAL, "max_tokens": 16}}
     tuned.study["arms"] = {
@@ -114,6 +117,7 @@ def test_the_same_teacher_is_trained_once_for_all_arms(tuned: Toy):
     assert len(asked) == len(set(asked)) == 90  # a teacher that was trained otherwise is another one
 
 
+@pytest.mark.slow
 def test_a_teacher_may_be_tuned_by_adapters_on_all_tokens_until_it_gets_worse(tuned: Toy):
     more = {"lora": {"r": 2}, "loss_on": "all", "held_back": 0.25, "evaluate_every": 5, "patience": 2}
     tuned.study["arms"] = {"one": [{"tuned_teacher": {**BOTH, "model": {**CAUSAL, **more}}}]}
@@ -171,6 +175,7 @@ def test_an_estimate_trains_nothing_and_counts(tuned: Toy, monkeypatch: pytest.M
     assert stored() == 0
 
 
+@pytest.mark.slow
 def test_offline_it_trains_and_answers(tuned: Toy):
     report = understudy.run(tuned.path, folder=tuned.runs, offline=True)
     assert report["arms"]["annotates"]["training_rows"] == 42
@@ -188,6 +193,7 @@ def test_self_training_and_a_student_that_is_smaller(tuned: Toy):
     assert one["parameters"] == own["student"]["parameters"]
 
 
+@pytest.mark.slow
 def test_a_study_of_texts(tuned: Toy):
     lines = [{"text": row["text"], "said": [f"{row['topic']} it is", f"a {row['topic']}"]} for row in rows(12, seed=1)]
     write_jsonl(tuned.folder / "train.jsonl", lines)
@@ -204,6 +210,7 @@ def test_a_study_of_texts(tuned: Toy):
     assert manifest(tuned.runs, "writes")["tuned"][0]["rows"] == 12
 
 
+@pytest.mark.slow
 def test_explain_tells_of_the_model_and_its_card_of_its_texts(tuned: Toy):
     tuned.study["arms"] = {"both": [{"tuned_teacher": {**BOTH, "model": {**CAUSAL, "steps": 120}}}]}
     tuned.save()

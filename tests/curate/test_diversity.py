@@ -73,6 +73,7 @@ def test_every_share_is_that_of_a_plain_count(texts: list[list[str]]):
     assert found["distinct_2"] == (round(len(set(pairs)) / len(pairs), 6) if pairs else None)
 
 
+@pytest.mark.slow
 def test_beyond_what_is_held_a_count_is_near_the_truth():
     many = 270_000
     found = diversity(Example(id=str(i), input=f"row {i}") for i in range(many))

@@ -53,6 +53,7 @@ def test_blocks_that_are_missing_empty_or_out_of_order_are_named(text: str, reas
     assert caught.value.reason == reason
 
 
+@pytest.mark.slow
 def test_many_headings_are_read_in_linear_time():
     text = "Plan:\nso\n" + "Paragraph:\nTask: a\n" * 50_000 + "Paragraph:\nA b.\nTask:\nQA\nLabels:\nyes"
     assert read(text)[1:] == ["A b.", "QA", "yes"]

@@ -253,6 +253,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_study_of_all_paths_from_end_to_end(study: dict[str, Any], tmp_path: Path):
     folder = tmp_path / "run"
     report = run(study, folder=folder)
@@ -331,6 +332,7 @@ def plan_of(settings: dict[str, Any], task: Task) -> Plan:
     return made(recipe_settings("as_es", settings, "chain"), task)
 
 
+@pytest.mark.slow
 def test_reasoning_of_an_earlier_recipe_is_cut(study: dict[str, Any], tmp_path: Path):
     rows = study["task"]["train"]
     study["task"]["unlabelled"] = rows
@@ -392,6 +394,7 @@ def test_reasoning_is_compared_with_rows_that_have_some(study: dict[str, Any], t
         run(study, folder=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_each_of_several_students_may_go_on_from_one(study: dict[str, Any], tmp_path: Path):
     cut = {"as_es": {"score": "rouge_l", "reverse": True, "beta": 1, "rounds": 1, "max_tokens": 5}}
     study["arms"] = {"plain": study["arms"]["plain"], "dual": {"chain": [cut], "continues": "plain"}}

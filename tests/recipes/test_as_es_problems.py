@@ -42,6 +42,7 @@ def facts(row: dict[str, Any]) -> set[str]:
     return clauses(row["question"].rpartition(". ")[0])
 
 
+@pytest.mark.slow
 def test_the_script_makes_the_same_rows_and_others_from_another_seed(tmp_path: Path):
     subprocess.run([sys.executable, str(PROBLEMS / "make.py"), "--out", str(tmp_path)], check=True)
     for split in SPLITS:  # unpacked: how gzip packs depends on its version

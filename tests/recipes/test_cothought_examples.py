@@ -47,19 +47,15 @@ def test_the_example_runs_from_its_cassette_and_makes_the_same_files_again(
 @pytest.mark.skipif(not os.environ.get("UNDERSTUDY_DATA"), reason="UNDERSTUDY_DATA is not set")
 @pytest.mark.parametrize("kind", ["masked", "causal"])
 def test_raw_text_of_many_folders_under_equal_words_and_tokens(kind: str, tmp_path: Path):
-    changes = [
-        *QUICK,
-        f"student.kind={kind}",
-        "seeds=[0]",
-        "equal=[words, tokens]",
-        "task.pairs.known_words=1",
-    ]
+    pairs = f"task.test.path={EXAMPLES / 'cothought' / 'pairs.jsonl'}"
+    changes = [*QUICK, f"student.kind={kind}", "seeds=[0]", "equal=[words, tokens]", pairs, "task.test.sample=60",
+               "task.pairs.known_words=1", "student.max_length=64"]  # fmt: skip
     report = understudy.run(EXAMPLES / "cothought-recorded.yaml", folder=tmp_path, changes=changes)
     arms = report["arms"]
     assert arms["raw@words"]["training_rows"] <= 100
     tokens = [arms[f"{name}@tokens"]["student"]["tokens"] for name in ("raw", "cothought", "raw and cothought")]
-    assert max(tokens) - min(tokens) <= 8 * 512
-    assert report["study"]["test_rows"] < 2000  # pairs with words that the text has not are out
+    assert max(tokens) - min(tokens) <= 8 * 64
+    assert report["study"]["test_rows"] < 60  # pairs with words that the text has not are out
     folder = tmp_path / "arms" / "cothought@words" / "seed-0" / "model"
     (score,) = load_model(folder).scores(["It rained."])  # pyright: ignore[reportAttributeAccessIssue]
     assert score < 0

@@ -260,6 +260,7 @@ def test_a_teacher_of_one_step_ends_and_leaves_the_gold_rows(make: Make):
     assert reasons(made).keys() <= {"cut_off", "not_a_label", "empty_reply", "empty_input"}
 
 
+@pytest.mark.slow
 def test_a_teacher_from_nothing_learns_its_gold_rows(make: Make):
     model = {**PLAIN, "base": SCRATCH, "steps": 120, "learning_rate": 5e-3}
     made = make(model, unlabelled=[row.replace(id=f"u{row.id}", target=None) for row in GOLD], max_tokens=30)
@@ -267,6 +268,7 @@ def test_a_teacher_from_nothing_learns_its_gold_rows(make: Make):
     assert [row.example.target for row in made if isinstance(row, Dropped)] == ["card", "money", "card"]
 
 
+@pytest.mark.slow
 def test_an_output_of_several_labels(make: Make):
     task = Task(instruction="Which?", kind="multilabel", labels=["a", "b", "c"])
     gold = [Example(id="x", input="ab", target=("a", "b")), Example(id="y", input="c", target=("c",))]
@@ -300,6 +302,7 @@ def test_a_classifier_of_several_labels_annotates(make: Make, encoder: str):
     assert len(made) == len(gold) + 3
 
 
+@pytest.mark.slow
 def test_a_teacher_that_was_trained_otherwise_is_another_one(make: Make, tmp_path: Path):
     model = {**PLAIN, "base": SCRATCH, "steps": 1}
 

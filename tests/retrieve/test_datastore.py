@@ -323,6 +323,7 @@ def test_a_disk_that_takes_no_more_is_one_clear_line_and_what_was_built_stays(da
     assert len(Datastore.open(tmp_path / "store").datasets) == 4
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path):
     import tracemalloc
 

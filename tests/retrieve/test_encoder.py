@@ -64,6 +64,7 @@ def asymmetric(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @MINILM
 def test_the_packaged_model_gives_the_librarys_vectors_and_repeated_cells_share_one():
     from sentence_transformers import SentenceTransformer

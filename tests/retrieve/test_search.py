@@ -93,6 +93,7 @@ queries = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.dictionaries(st.sampled_from(["one", "two", "three"]), rows, min_size=1),
@@ -178,6 +179,7 @@ def store_of_three(tmp_path_factory: pytest.TempPathFactory) -> Datastore:
     return stored(tmp_path_factory.mktemp("three"), rows)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_rows_that_leak_are_passed_over(store_of_three: Datastore, data: st.DataObject):
     """Whatever leaks, and whatever the cap: the same rows as one takes from the whole ranking one by one."""

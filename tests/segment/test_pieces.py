@@ -166,6 +166,7 @@ PATHOLOGICAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", PATHOLOGICAL)
 def test_the_time_is_linear_in_the_text(unit: str):
     def seconds(characters: int, short_words: int) -> float:

@@ -69,6 +69,7 @@ def test_what_other_targets_become() -> None:
         bare_of(ROW.replace(target=None), WRITE)
 
 
+@pytest.mark.slow
 def test_it_writes_lines_up_to_the_stop_token(tmp_path: Path) -> None:
     texts = {"cat": "purrs\nand sleeps\n", "dog": "barks", "hen": " clucks "}
     rows = [Example(id=name, input=f"{name}:", target=text) for name, text in texts.items()]

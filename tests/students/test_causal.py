@@ -70,6 +70,7 @@ def share_right(model: Any, test: list[Example]) -> float:
     return sum(p.output == row.target for p, row in zip(model.predict(test), test, strict=True)) / len(test)
 
 
+@pytest.mark.slow
 def test_a_student_from_scratch_learns_to_choose_and_transformers_opens_it(tmp_path: Path) -> None:
     folder, seen = tmp_path / "seed-0" / "model", []
     trained = train(
@@ -119,6 +120,7 @@ def test_labels_are_ranked_and_texts_are_written(tmp_path: Path) -> None:
     assert share_right(load_model(tmp_path / "many" / "model"), both) > 0.9
 
 
+@pytest.mark.slow
 def test_a_student_that_reads_instruction_and_examples(tmp_path: Path) -> None:
     rows, folder = choices(200), tmp_path / "model"
     told = settings(SCRATCH, steps=150, batch_size=16, prompt="instruction", shots=2)

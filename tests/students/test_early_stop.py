@@ -67,6 +67,7 @@ def loss_of(folder: Path, rows: list[Example], plain: CausalSettings) -> float:
     return total / count
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_loss_rises_and_keeps_the_best_weights(tmp_path: Path) -> None:
     rows, folder = noise(20), tmp_path / "model"
     trained = train(settings(SCRATCH), TASK, rows, folder, seed=1)
@@ -98,6 +99,7 @@ def test_which_rows_are_held_back_is_the_seeds_matter() -> None:
         split(HUNDRED[:1], 0.2, 0)
 
 
+@pytest.mark.slow
 def test_the_last_step_is_measured_too(tmp_path: Path) -> None:
     trained = train(settings(SCRATCH, steps=3), TASK, noise(20), tmp_path / "model")
     assert trained.steps == trained.details["held_back"]["step"] == 3
@@ -176,7 +178,7 @@ def test_checkpoints_by_the_clock_keep_one_set_of_weights(base: str, tmp_path: P
 @pytest.mark.slow
 def test_an_encoder_decoder_ends_early_too(tmp_path: Path) -> None:
     t5 = write_seq2seq("t5", tmp_path / "t5")
-    plain = settings(t5).model_dump(exclude={"kind", "loss_on", "packing"})
+    plain = settings(t5).model_dump(exclude={"kind", "loss_on", "packing", "lines", "measurements"})
     early = settings_model("seq2seq").model_validate(plain | {"learning_rate": 3e-2})
     trained = train(early, TASK, noise(20), tmp_path / "model", seed=1)
     assert trained.steps == trained.details["held_back"]["step"] + EVERY * PATIENCE < 300

@@ -90,6 +90,7 @@ def test_texts_are_taken_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.read[1] == ["5?", "6?", "7?", "8?"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "llama"])
 def test_all_at_once_is_as_one_at_a_time(family: str, tmp_path: Path) -> None:
     models: list[Any] = [model_of(family, tmp_path / str(i), max_new_tokens=6) for i in range(2)]
@@ -105,6 +106,7 @@ def test_all_at_once_is_as_one_at_a_time(family: str, tmp_path: Path) -> None:
         assert found[0].stopped == "marker"
 
 
+@pytest.mark.slow
 def test_students_write_what_they_learnt(tmp_path: Path) -> None:
     task = Task(instruction="Go on.", kind="generation")
     scratch = {"hidden_size": 32, "layers": 2, "heads": 2, "vocab_size": 300}

@@ -144,6 +144,7 @@ def last_step(checkpoints: Path) -> int:
     return max((int(path.name.partition("-")[2]) for path in whole), default=0)
 
 
+@pytest.mark.slow
 def test_the_same_call_again_reads_what_it_took(tmp_path: Path) -> None:
     first = train(settings(steps=2), TASK, texts(20), tmp_path / "model")
     before = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
@@ -153,6 +154,7 @@ def test_the_same_call_again_reads_what_it_took(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_and_tokens_in_place_of_steps(tmp_path: Path) -> None:
     plain = {"trainer": {"optim": "sgd", "max_grad_norm": 0}, "learning_rate": 0.5, "steps": 4, "mask": 0.5}
     one, two = settings(batch_size=8, **plain), settings(batch_size=4, gradient_accumulation=2, **plain)
@@ -164,6 +166,7 @@ def test_accumulated_gradients_and_tokens_in_place_of_steps(tmp_path: Path) -> N
     assert 2000 <= took.tokens < 2000 + 8 * 48
 
 
+@pytest.mark.slow
 def test_a_base_goes_on_and_a_student_is_a_base(tmp_path: Path) -> None:
     base = write_masked("bert", tmp_path / "base")
     train(settings(base=base, steps=2), TASK, texts(20), tmp_path / "one")

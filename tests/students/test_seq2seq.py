@@ -140,6 +140,7 @@ def test_of_a_long_question_the_end_is_kept_and_of_a_long_answer_the_beginning(
     assert whole == end
 
 
+@pytest.mark.slow
 def test_a_student_from_scratch_learns_to_choose_and_transformers_opens_it(tmp_path: Path) -> None:
     folder = tmp_path / "seed-0" / "model"
     trained = train(

@@ -103,6 +103,7 @@ def test_a_function_that_fails_ends_the_run_and_keeps_what_was_answered(ledger: 
         asked(teacher, examples(20))
 
 
+@pytest.mark.slow
 def test_closing_does_not_wait_for_a_long_batch(ledger: Ledger):
     begun, go_on = threading.Event(), threading.Event()
 
