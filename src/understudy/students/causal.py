@@ -19,7 +19,7 @@ from understudy.students.choices import Ranked, rank
 from understudy.students.course import Laid
 from understudy.students.language import encode, frame_of, longest_of, read_base, stop_of
 from understudy.students.masking import Drawn
-from understudy.students.packing import IGNORED, Row, isolates, packed, padded_rows, shares_out, usual_attention
+from understudy.students.packing import IGNORED, Row, attention, isolates, packed, padded_rows, shares_out
 from understudy.students.pretraining import Laying, Probe, Way
 from understudy.students.scratch import causal_from_scratch, tokenizer_of
 from understudy.students.sentences import SentenceModel
@@ -157,7 +157,7 @@ def lay_text(settings: CausalSettings, network: Any, tokenizer: Any, device: tor
         return padded_rows(rows, pad_id=stop) if why else packed(rows)
 
     layout = f"grouped by length: {why}" if why else "packed"
-    return Laying([start], [stop], collate, not why, layout, aside=partial(usual_attention, network))
+    return Laying([start], [stop], collate, not why, layout, aside=partial(attention, network, None if why else "sdpa"))
 
 
 WAY = Way(

@@ -14,7 +14,8 @@ from understudy.errors import DataError, SettingsError
 from understudy.records import Example
 from understudy.students import Progress, Trained, pretraining
 from understudy.students.language import frame_of, origin_of, positions_of, read_base
-from understudy.students.masking import Masking, at_places, attention, keeps_apart
+from understudy.students.masking import Masking, at_places, keeps_apart
+from understudy.students.packing import attention
 from understudy.students.pretraining import Laying, Probe, Way
 from understudy.students.scratch import masked_from_scratch, masked_tokenizer_of
 from understudy.students.sentences import SentenceModel

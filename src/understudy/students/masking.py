@@ -122,19 +122,6 @@ def at_places(network: Any) -> Iterator[None]:
             hook.remove()
 
 
-@contextmanager
-def attention(network: Any, name: str | None) -> Iterator[None]:
-    """Let ``network`` attend by another implementation of transformers; ``None`` leaves it as it is."""
-    usual = network.config._attn_implementation
-    if name:
-        network.set_attn_implementation(name)
-    try:
-        yield
-    finally:
-        if name:
-            network.set_attn_implementation(usual)
-
-
 @torch.no_grad()
 def keeps_apart(network: Any, masking: Masking) -> bool:
     """Whether ``network`` gives two short pieces of one sequence the logits that each has alone."""

@@ -114,15 +114,16 @@ def isolates(network: Any, limit: int) -> bool:
 
 
 @contextmanager
-def usual_attention(network: Any) -> Iterator[None]:
-    """Let a network that attends row by row read other batches meanwhile."""
+def attention(network: Any, name: str | None) -> Iterator[None]:
+    """Let ``network`` attend by another implementation meanwhile; ``None`` leaves it as it is."""
     now = network.config._attn_implementation
-    if now == ROW_BY_ROW:
-        network.set_attn_implementation("sdpa")
+    if name:
+        network.set_attn_implementation(name)
     try:
         yield
     finally:
-        network.set_attn_implementation(now)
+        if name:
+            network.set_attn_implementation(now)
 
 
 def attend(
