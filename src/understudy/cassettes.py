@@ -14,8 +14,9 @@ import orjson
 import yaml
 
 from understudy.errors import DataError, SettingsError
-from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
+from understudy.lessons import Classroom, Lessons
 from understudy.progress import Silent, Watch
+from understudy.reading import limited, load_test, plans_of, with_labels
 from understudy.recipes import open_recipe
 from understudy.report import read_report
 from understudy.settings import fill_variables

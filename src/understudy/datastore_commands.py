@@ -221,7 +221,7 @@ def _query_of(study: Path) -> tuple[Query, Callable[[str], bool]]:
     from itertools import chain
 
     from understudy.curate import TestSplit, draw_shots
-    from understudy.lessons import with_labels
+    from understudy.reading import with_labels
     from understudy.retrieve.search import Query
     from understudy.sources import load
     from understudy.study_file import load_study

@@ -172,7 +172,7 @@ def _of_pairs(file: Path, limit: int | None, good: str | None, bad: str | None, 
 
 def _of_study(file: Path, limit: int | None) -> Test:
     """The study's test split, as a run of it has it; ``limit`` leaves the text alone whose words are known."""
-    from understudy.lessons import load_test, with_labels
+    from understudy.reading import load_test, with_labels
     from understudy.study_file import load_study
     from understudy.workspace import Workspace
 

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from understudy.errors import SettingsError, UnderstudyError
-from understudy.lessons import limited
 from understudy.pretrained import local_folder
 from understudy.progress import Silent, Watch
+from understudy.reading import limited
 from understudy.records import digest
 from understudy.report import build_suite, write_suite
 from understudy.settings import without_passwords

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from understudy.graduates import origin_of
-from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
+from understudy.lessons import Classroom, Lessons
 from understudy.progress import Silent, Watch
+from understudy.reading import limited, load_test, plans_of, with_labels
 from understudy.recipes import open_recipe
 from understudy.records import digest
 from understudy.study import Link, Study

@@ -13,8 +13,9 @@ from typing import Any
 from understudy.diversities import diversities
 from understudy.equal import SENTENCES
 from understudy.graduates import Graduate, origin_of, train_all
-from understudy.lessons import Classroom, Lessons, limited, load_test, plans_of, with_labels
+from understudy.lessons import Classroom, Lessons
 from understudy.progress import Silent, Watch
+from understudy.reading import limited, load_test, plans_of, with_labels
 from understudy.report import ArmResult, RunResults, StudentUse, TeacherUse, build, write_reports
 from understudy.settings import Settings, without_passwords
 from understudy.students import prepare

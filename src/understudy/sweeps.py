@@ -14,8 +14,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from understudy.errors import MissingPackage, SettingsError, UnderstudyError, WorkspaceError
-from understudy.lessons import plans_of, with_labels
 from understudy.progress import Silent, Watch
+from understudy.reading import plans_of, with_labels
 from understudy.records import digest
 from understudy.report import SweepRun, build_sweep, write_sweep
 from understudy.settings import without_passwords

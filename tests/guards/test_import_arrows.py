@@ -21,7 +21,7 @@ STEPS = [
     {"segmenting"},
     {"recipes", "tuning"},
     {"study", "report"},
-    {"study_file"},
+    {"study_file", "reading"},
     {"lessons"},
     {"equal"},
     {"graduates", "diversities", "writings"},

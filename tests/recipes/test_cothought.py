@@ -21,8 +21,9 @@ from toys import write_jsonl
 
 from understudy import Dropped, Example, Given, Ledger, Task, Teacher, open_teacher
 from understudy.errors import SettingsError
-from understudy.lessons import Classroom, Lessons, load_test
+from understudy.lessons import Classroom, Lessons
 from understudy.progress import Silent
+from understudy.reading import load_test
 from understudy.recipes import open_recipe, recipe_settings
 from understudy.records import Row
 from understudy.rehearsal import rehearsed, tell_estimate, totals
