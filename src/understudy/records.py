@@ -82,14 +82,21 @@ def normalise(text: str) -> str:
     is one space. Letters and digits of every script count (``str.isalnum``), with the combining marks on them.
     Where nothing is left, as of an emoji, it is the stripped NFKC text.
     """
-    composed = unicodedata.normalize("NFKC", text)
-    joined = "".join(c for c in composed if c not in APOSTROPHES and unicodedata.category(c) != "Cf")
+    composed = joined = unicodedata.normalize("NFKC", text)
+    for c in set(joined):
+        if c in APOSTROPHES or unicodedata.category(c) == "Cf":
+            joined = joined.replace(c, "")
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", joined).casefold())
-    kept = [" "]
-    for c in folded:
-        on_letter = kept[-1] != " " and unicodedata.category(c).startswith("M")
-        kept.append(c if c.isalnum() or on_letter else " ")
-    return " ".join("".join(kept).split()) or composed.strip()
+    for c in set(folded):
+        if not (c.isalnum() or unicodedata.category(c).startswith("M")):
+            folded = folded.replace(c, " ")
+    words = (word if word[0].isalnum() else word[_first_letter(word) :] for word in folded.split())
+    return " ".join(filter(None, words)) or composed.strip()
+
+
+def _first_letter(word: str) -> int:
+    """Where the first letter or digit of a word stands; the combining marks before it stand on nothing."""
+    return next((place for place, c in enumerate(word) if c.isalnum()), len(word))
 
 
 def digest(*parts: str | bytes, size: int = 16) -> str:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from understudy.errors import RowsLost
 from understudy.records import Dropped, Example, Origin
-from understudy.workspace import hashes
 from understudy.workspace import rows as rows_on_disk
 from understudy.workspace.rows import write_rows
 
@@ -90,18 +89,6 @@ def test_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     step = write_rows(tmp_path / "step", "s", None, rows(*map(str, range(7))), dict)
     assert [part.name for part in sorted(step.folder.glob("part-*"))] == [f"part-0000{i}.parquet" for i in range(3)]
     assert [row.id for row in step] == list(map(str, range(7)))
-
-
-@settings(max_examples=25)
-@given(st.lists(st.integers(0, 300), max_size=400), st.integers(1, 20), st.integers(1, 100))
-def test_a_set_of_hashes_is_a_set(numbers: list[int], recent: int, merged: int):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hashes, "RECENT", recent)
-        patch.setattr(hashes, "LONGEST_MERGED", merged)
-        ours, seen = hashes.Hashes(), set()
-        for number in numbers:
-            assert ours.add(number << 55) == (number not in seen)
-            seen.add(number)
 
 
 def test_long_texts_make_parts_of_fewer_rows(tmp_path: Path):

@@ -29,10 +29,10 @@ class TestSplit:
 
     def __init__(self, rows: Iterable[Example]) -> None:
         self._rows = tuple(rows) if iter(rows) is rows else rows
-        self._texts = {_short(row.input) for row in self._rows}
+        self._texts = {_short(normalise(row.input)) for row in self._rows}
 
     def __contains__(self, text: str) -> bool:
-        return _short(text) in self._texts
+        return _short(normalise(text)) in self._texts
 
     def near(self, text: str) -> bool:
         """Whether ``text`` equals a test input, or holds at least half of the 5-word runs of one of at least 8 words,
@@ -40,7 +40,8 @@ class TestSplit:
 
         Words are those of ``normalise``, so a script without spaces is compared as a whole only.
         """
-        return text in self or self._runs.held_by(text)
+        text = normalise(text)
+        return _short(text) in self._texts or self._runs.held_by(text.split())
 
     @cached_property
     def _runs(self) -> _Runs:
@@ -73,10 +74,10 @@ class _Runs:
         order, rows = np.argsort(found), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         return cls(found[order], rows[order], np.asarray(enough, dtype=np.int32))
 
-    def held_by(self, text: str) -> bool:
+    def held_by(self, words: list[str]) -> bool:
         import numpy as np
 
-        runs = np.fromiter(_runs_of(normalise(text).split()), dtype=np.int64)
+        runs = np.fromiter(_runs_of(words), dtype=np.int64)
         first, last = (np.searchsorted(self.hashes, runs, side) for side in ("left", "right"))
         hits = [self.rows[a:b] for a, b in zip(first, last, strict=True) if a < b]
         if not hits:
@@ -102,5 +103,5 @@ def screen(rows: Iterable[Row], test: TestSplit, step: str) -> Iterator[Row]:
             yield row
 
 
-def _short(text: str) -> bytes:
-    return blake2b(normalise(text).encode(), digest_size=8).digest()
+def _short(normalised: str) -> bytes:
+    return blake2b(normalised.encode(), digest_size=8).digest()

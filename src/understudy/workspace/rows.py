@@ -14,8 +14,8 @@ import orjson
 
 from understudy.errors import RowsLost
 from understudy.records import Dropped, Example, Origin, Row
+from understudy.workspace.fates import Fates, fates_in
 from understudy.workspace.files import sync, write_atomically
-from understudy.workspace.hashes import Hashes, hash_of, in_order, place_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ROWS_PER_PART = 20_000
 CHARACTERS_PER_PART = 1 << 23  # a part is in memory before it is written
 MANIFEST = "done.json"
-JOINED, LEFT = 1, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +108,7 @@ def write_rows(
 ) -> Rows:
     """Write what a step yields into ``folder``; it appears whole or not at all.
 
-    A made row whose id was there before is dropped as ``duplicate``. Of a row only a hash of its id stays in memory,
-    about 8 bytes.
+    A made row whose id was there before is dropped as ``duplicate``. Nothing of a row stays in memory.
 
     Args:
         passing: reasons that may pass: a step with rows dropped for one of them is unfinished, and made anew next time.
@@ -122,18 +120,19 @@ def write_rows(
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    count = _Count(incoming.ids() if incoming else None)
     with (
+        fates_in(partial) as fates,
         _Parts(partial, "part-{:05}.parquet", _schema()) as kept,
         _Parts(partial, "dropped.parquet", _schema(True)) as out,
     ):
+        count = _Count(fates, incoming.ids() if incoming else None)
         for row in rows:
             row = count(row)
             if isinstance(row, Dropped):
                 out.write(_columns(row.example) | {"step": row.step, "reason": row.reason, "detail": row.detail})
             else:
                 kept.write(_columns(row))
-    taken = count.taken(name)
+        taken = count.taken(name)
     manifest = dict(about()) | {"name": name, "rows": asdict(taken)}
     if passing & taken.dropped.keys() or (incoming and incoming.is_unfinished):
         manifest["unfinished"] = uuid4().hex[:8]
@@ -147,17 +146,15 @@ def write_rows(
 class _Count:
     """Follows every id through one step. Without incoming rows the step reads a source: what it reads comes in."""
 
-    def __init__(self, incoming: Iterable[str] | None) -> None:
-        self.is_source = incoming is None
-        self.incoming = in_order(map(hash_of, incoming or ()))
-        self.fates = bytearray(len(self.incoming))  # of each: 0, or JOINED or LEFT, or both
-        self.made = Hashes()
+    def __init__(self, fates: Fates, incoming: Iterable[str] | None) -> None:
+        self.fates, self.is_source = fates, incoming is None
+        self.rows_in = fates.expect(incoming or ())
         self.kept = 0
         self.dropped: Counter[str] = Counter()
 
     def __call__(self, row: Row) -> Row:
         example = row.example if isinstance(row, Dropped) else row
-        if not self._is_first(example):
+        if not self.fates.is_first(example.id, example.parents):
             again = example.replace(id=f"{example.id}~{sum(self.dropped.values())}")
             detail = f"a row {example.id!r} was there before"
             row = row if isinstance(row, Dropped) else Dropped(again, "duplicate", "duplicate", detail)
@@ -167,32 +164,18 @@ class _Count:
             self.kept += 1
         return row
 
-    def _is_first(self, example: Example) -> bool:
-        """Whether no row with this id was there before; an incoming one left, of a made one the parents joined."""
-        id = hash_of(example.id)
-        place = place_in(self.incoming, id)
-        if place is not None:
-            was = self.fates[place]
-            self.fates[place] |= LEFT
-            return not was & LEFT
-        for parent in example.parents if self.incoming else ():
-            at = place_in(self.incoming, hash_of(parent))
-            if at is not None:
-                self.fates[at] |= JOINED
-        return self.made.add(id)
-
     def taken(self, name: str) -> Taken:
-        joined = self.fates.count(JOINED)
-        if lost := self.fates.count(0):
+        joined = self.fates.joined
+        if lost := self.fates.lost:
             raise RowsLost(
-                f"step {name!r} lost {lost} of {len(self.incoming)} rows: a recipe must yield each row it takes in, "
+                f"step {name!r} lost {lost} of {self.rows_in} rows: a recipe must yield each row it takes in, "
                 "drop it with a reason, or name it as the parent of a row it makes"
             )
-        passed_on = len(self.incoming) - joined
+        passed_on = self.rows_in - joined
         new = self.kept + sum(self.dropped.values()) - passed_on
         return Taken(
             name=name,
-            rows_in=new if self.is_source else len(self.incoming),
+            rows_in=new if self.is_source else self.rows_in,
             made=0 if self.is_source else new,
             kept=self.kept,
             joined=joined,
