@@ -21,7 +21,7 @@ setup: $(VENV)/.dev
 demo: $(VENV)/.train,retrieve
 	$(BIN)/understudy run examples/demo.yaml
 	@echo
-	@echo "That was recorded. With an endpoint of your own and your own rows:"
+	@echo "That was recorded. The same question put to an endpoint of your own (for your own rows change what stands under task):"
 	@echo "  export OPENAI_API_KEY=...   # and OPENAI_BASE_URL=... for another endpoint than OpenAI's"
 	@echo "  $(BIN)/understudy estimate examples/live.yaml"
 	@echo "  $(BIN)/understudy run examples/live.yaml"

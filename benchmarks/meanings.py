@@ -1,7 +1,7 @@
 """What a tuned teacher's rows of E2E NLG are worth: how many are true, new, or copied from the gold rows.
 
     UNDERSTUDY_DATA=... understudy sweep examples/tuned_teacher-e2e.yaml task.train.sample=234,1168,all
-    python benchmarks/meanings.py runs/tuned_teacher-e2e-sweep/*
+    python benchmarks/meanings.py runs/tuned_teacher-e2e-sweep/*=*
 
 A row is *true* where every slot of its meaning is said: the value stands in the sentence, whatever its case; of
 familyFriendly that families, kids or children are named. That is strict: prices and ratings may be said in other words,

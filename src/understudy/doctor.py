@@ -15,6 +15,7 @@ from understudy.teachers import Ledger, check, ledger_path
 EXTRAS = {
     "train": ("torch", "transformers", "accelerate", "peft", "scikit-learn", "safetensors"),
     "hub": ("datasets",),
+    "retrieve": ("bm25s", "sentence-transformers"),
     "evaluate": ("rouge-score", "sacrebleu"),
     "pictures": ("matplotlib",),
     "text": ("sentencex",),

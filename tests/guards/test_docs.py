@@ -7,19 +7,25 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from toys import Toy
 
 import understudy
+from understudy.evaluation import RATIONALE
+from understudy.evaluation.metrics import metric_names
 from understudy.recipes import Given, describe
 from understudy.retrieve.dataset_source import read_sources
 from understudy.settings import Settings
+from understudy.sources import Source
+from understudy.splits import StudyTask
 from understudy.students import KINDS
 from understudy.students.settings import CausalScratch, Lora
+from understudy.study import Limits, Study
 from understudy.study_file import load_study
+from understudy.task import Fields, Kind
 from understudy.teachers import Ledger, Price, RecordedFile, Sampling, TeacherSettings, open_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +129,27 @@ def test_every_setting_of_a_student_stands_on_its_page():
     for prefix, model in [*students, ("base.", CausalScratch), ("lora.", Lora)]:
         for name, field in model.model_fields.items():
             assert name == "kind" or f"| `{prefix}{name}` | {shown_default(field)} |" in page
+
+
+def test_every_setting_of_a_study_stands_on_its_page():
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    for prefix, model in (("", Study), ("budget.", Limits), ("", StudyTask), ("fields.", Fields), ("", Source)):
+        for name, field in model.model_fields.items():
+            assert f"| `{prefix}{name}` | {shown_default(field)} |" in page
+
+
+def test_every_metric_of_a_kind_stands_on_the_page_of_the_study():
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    for kind in get_args(Kind):
+        (row,) = re.findall(rf"^\| `{kind}` \|.*$", page, re.MULTILINE)
+        shown = {*re.findall(r"`(\w+)`", row)} - {kind}
+        assert shown == {name for name in metric_names(kind) if not name.startswith(RATIONALE)}
+
+
+def test_the_study_of_its_page_is_a_study(tmp_path: Path):
+    study, *_ = blocks("docs/study.md", "yaml")
+    checked, _ = load_study(yaml.safe_load(study))
+    assert [arm.name for arm in checked.plans()] == ["gold", "answers", "answers of a larger one"]
 
 
 def shown_default(field: Any) -> str:

@@ -25,7 +25,7 @@ def open_scorer(
     *,
     revision: str | None = None,
     within_word: bool = False,
-    precision: str = "auto",
+    precision: str = "fp32",
     batch_tokens: int | None = None,
 ) -> Scorer:
     """A function that says how likely sentences are: their log-likelihoods, in nats, in order.

@@ -97,7 +97,7 @@ class MaskedScratch(Scratch):
     """A masked language model with random weights."""
 
     architecture: Literal["roberta", "modernbert"] = "roberta"
-    """Whose network: llama or gpt2; for seq2seq t5, for masked roberta or modernbert."""
+    """Whose network."""
     vocab_size: int = Field(default=8192, ge=261)
     """The most tokens of the tokenizer: 256 bytes, five special ones, and merges."""
 
