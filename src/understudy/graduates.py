@@ -22,7 +22,7 @@ from understudy.progress import Watch
 from understudy.records import Example, Prediction, digest
 from understudy.settings import Settings
 from understudy.students import Model, Trained, identity, load_model, prepare, train
-from understudy.students.settings import LanguageSettings
+from understudy.students.settings import SCORING, LanguageSettings
 from understudy.study import Arm, Study
 from understudy.teachers import Ledger
 from understudy.workspace import Rows, Workspace
@@ -137,14 +137,17 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
     """The students of one seed: trained, examined on the test split, and kept. Read back where that was done before."""
     lessons, folder, (rows, test_digest) = pupil.lessons, pupil.folder, test
     task = lessons.arm.task
-    settings = pupil.settings.model_dump_json(exclude={"base", "checkpoint_every_s"})  # base is there by content
+    unseen = {"base", "checkpoint_every_s", *SCORING}  # base is there by content
+    settings = pupil.settings.model_dump_json(exclude=unseen)
     key = digest(
         "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest,
         *([lessons.held_back.key] if lessons.held_back else []),
     )  # fmt: skip
+    asked = pupil.settings.model_dump_json(include={*SCORING})  # which only some students have
+    examined = key if asked == "{}" else digest(key, asked)
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
     done = _done(scores) if predictions.exists() else {}
-    if done.get("key") == key:
+    if done.get("key") == examined:
         trained = {part: Trained(**took) for part, took in done["students"].items()}
         answers, truncated = read_answers(predictions), done["truncated"]
     else:
@@ -154,10 +157,10 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
         answers = list(_answered(pupil, models, rows, watch))
         truncated = max(model.truncated for model in models.values())
         write_answers(predictions, rows, answers)
-    if done.get("key") != key or set(done["metrics"]) != set(task.metric_names):
+    if done.get("key") != examined or set(done["metrics"]) != set(task.metric_names):
         metrics = {metric: score(metric, task, *scored(metric, rows, answers)) for metric in task.metric_names}
         students = {part: asdict(took) for part, took in trained.items()}
-        content = {"key": key, "metrics": metrics, "students": students, "truncated": truncated}
+        content = {"key": examined, "metrics": metrics, "students": students, "truncated": truncated}
         write_atomically(scores, orjson.dumps(content, option=orjson.OPT_INDENT_2))
     return _Examined(trained, answers, truncated)
 
@@ -188,8 +191,10 @@ class _Part:
 def _probe(test: Rows) -> Callable[[Model], float]:
     """How many of some test rows a student has right on its way; the same rows always, and no choice is made by it."""
 
+    some: list[Example] = []
+
     def probe(model: Model) -> float:
-        some = nsmallest(PROBED, test, key=lambda row: digest(row.id))
+        some[:] = some or nsmallest(PROBED, test, key=lambda row: digest(row.id))
         return sum(answer.output == row.target for answer, row in zip(model.predict(some), some, strict=True)) / len(
             some
         )

@@ -206,8 +206,10 @@ def _teacher_use(lessons: Lessons) -> TeacherUse:
 
 
 def _trimmed_use(lessons: Lessons, ledger: Ledger) -> TeacherUse:
-    """What the replies behind the rows that were not cut off came to."""
-    replies = ledger.get_many(sorted({key for row in lessons.rows for key in row.replies})).values()
+    """What the replies behind the rows that were not cut off came to, and those that came to nothing before."""
+    keys = {key for row in lessons.rows for key in row.replies}
+    keys |= {key for step in lessons.steps[:-1] for row in step.dropped() for key in row.example.replies}
+    replies = ledger.get_many(sorted(keys)).values()
     uncounted = any(reply.prompt_tokens is None or reply.completion_tokens is None for reply in replies)
     return TeacherUse(
         requests=len(replies),

@@ -68,6 +68,13 @@ def test_what_cannot_be_split_is_dropped_with_a_reason():
     left_out[1].example.input.encode()  # it can be written
 
 
+def test_many_quotes_that_never_close_are_no_endless_paragraph():
+    _, left_out = read("“a " * 20_000)
+    assert [one.reason for one in left_out] == ["long_paragraph"]
+    found, _ = read("“So it is,” he said. " * 5_000, max_characters=200)
+    assert len(found) == 5_000
+
+
 def test_a_panic_of_the_splitter_does_not_end_the_run():
     text = "A\u2028. b"  # sentencex 1.0.32 panics on it
     assert _split(text, "en") in (None, [text])

@@ -80,3 +80,9 @@ def test_beyond_what_is_held_a_count_is_near_the_truth():
     assert found["unique"] != 1
     assert found["unique"] == pytest.approx(1, rel=0.01)
     assert found["distinct_1"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_tasks_that_rows_name_are_counted_whatever_their_case():
+    named = [Example(id=str(i), input=str(i), notes={"task": task}) for i, task in enumerate(("NER", "ner!", "Cloze"))]
+    assert diversity([*named, *rows("a")])["tasks"] == {"rows": 3, "names": 2, "most": {"ner": 2, "cloze": 1}}
+    assert "tasks" not in diversity(rows("a"))

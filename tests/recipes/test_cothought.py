@@ -341,6 +341,8 @@ def test_rows_may_be_groups_already(teacher: Teacher, server: ChatServer):
     assert [row.parents for row in kept(rows)] == [(id,) for id in ("g0", "g0", "g1", "g1", "g2", "g2")]
     assert [row.example for row in rows if isinstance(row, Dropped)] == [groups[3]]
     assert all(any(text in prompt for text in TEXTS) for prompt in prompts(server, judging=False))
+    odd = [Example(id="odd", input="It rained. It stopped.", fields={"sentences": [{"s": "It rained."}]})]
+    assert len(kept(made(teacher, odd, group=None))) == 2
     rows = made(teacher, groups, group=None, leaks=lambda text: text.strip() == "The goat walked into the forest.")
     assert [row.example.parents for row in rows if isinstance(row, Dropped)] == [("g2",)]
 

@@ -123,6 +123,17 @@ def test_running_text_is_cut_into_rows_of_whole_lines(tmp_path: Path):
     assert all(row.input == row.input.strip("\n") for row in found)
 
 
+def test_a_row_of_wrapped_text_ends_where_a_sentence_does(tmp_path: Path):
+    sentence = "The long grey river runs to the sea,\nand behind it are the hills,\nwhere it rains."
+    (tmp_path / "a.txt").write_text("\n".join([sentence] * 100))
+    found, _ = rows(tmp_path)
+    assert len(found) > 3
+    assert all(row.input.endswith("rains.") for row in found)
+    (tmp_path / "a.txt").write_text("a line without an end\n" * 2000)  # and where none does it ends all the same
+    found, _ = rows(tmp_path)
+    assert [len(row.input) < 16_001 for row in found] == [True] * 3
+
+
 def test_files_that_are_no_text_are_dropped_with_a_reason(tmp_path: Path):
     folder = tmp_path / "corpus"
     folder.mkdir()

@@ -20,6 +20,7 @@ from tiny import write_causal, write_masked
 from understudy.errors import DataError, SettingsError
 from understudy.records import Example
 from understudy.students import Trained, load_model, prepare, train
+from understudy.students.measuring import excerpts_of, perplexity
 from understudy.students.settings import CausalSettings, MaskedSettings
 from understudy.task import Task
 
@@ -246,6 +247,15 @@ def test_a_training_that_went_wrong_is_still_delivered(tmp_path: Path) -> None:
     took = train(settings(steps=5, learning_rate=1e6), TASK, texts(20), tmp_path / "model", held_back=texts(3, seed=1))
     assert took.details["curve"][-1]["step"] == 5
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_perplexity_is_that_of_the_model_as_it_is_delivered(tmp_path: Path) -> None:
+    """A training in bf16 leaves nothing around the network that would measure it in bf16."""
+    some = texts(5, seed=1)
+    took = train(settings(steps=3, precision="bf16"), TASK, texts(30), tmp_path / "model", held_back=some)
+    model = load_model(tmp_path / "model")
+    found = perplexity(model, excerpts_of(some, 48 // 4))  # pyright: ignore[reportArgumentType]
+    assert took.details["perplexity_a_word"] == pytest.approx(found["perplexity_a_word"], rel=1e-5)
 
 
 def test_what_stands_beside_a_model_is_not_touched_and_scoring_is_no_training(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from tiny import GAP_FILLERS, write_masked
 from understudy.students.language import positions_of, read
 from understudy.students.masking import Drawn, Masking, at_places, keeps_apart
 from understudy.students.packing import IGNORED, ROUND
+from understudy.students.scratch import masked_from_scratch, masked_tokenizer_of
+from understudy.students.settings import MaskedScratch
 
 MASKING = Masking(0.15, mask_id=4, pad_id=1, vocabulary=261, special=frozenset(range(5)), offset=2, is_apart=True)
 
@@ -66,7 +68,7 @@ def test_packed_the_logits_are_those_of_each_text_alone(family: str, tmp_path: P
     network.eval()
     masking = replace(MASKING, offset=positions_of(network)[1])
     assert positions_of(network)[1] == (2 if family == "roberta" else 0)
-    assert keeps_apart(network, masking) is (family != "deberta-v2")
+    assert keeps_apart(network, masking, 32) is (family != "deberta-v2")
     if family == "deberta-v2":
         return
     parts = piece(9, 5, 12)
@@ -77,6 +79,21 @@ def test_packed_the_logits_are_those_of_each_text_alone(family: str, tmp_path: P
         seen = batch["input_ids"][0, :26].split([9, 5, 12])
         alone = torch.cat([network(input_ids=part[None]).logits[0] for part in seen])
     assert float((together[:26] - alone).abs().max()) < 1e-5 * max(1.0, float(alone.abs().max()))
+
+
+def test_of_a_long_text_packed_every_layer_sees_what_it_sees_alone() -> None:
+    tokenizer = masked_tokenizer_of(["the cat sleeps and the dogs sleep"], 300)
+    network = masked_from_scratch(MaskedScratch(architecture="modernbert", layers=3), tokenizer, 256).eval()
+    masking = replace(MASKING, offset=positions_of(network)[1], vocabulary=len(tokenizer))
+    assert keeps_apart(network, masking, 256)
+    batch = masking([Drawn(piece(200, 50), (0,))])
+    given = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    with torch.no_grad():
+        together = network(**given).logits[0, :200]
+        alone = network(input_ids=batch["input_ids"][:, :200]).logits[0]
+    assert float((together - alone).abs().max()) < 1e-5 * max(1.0, float(alone.abs().max()))
+    network.config.local_attention = 128  # as in the models of its authors
+    assert not keeps_apart(network, masking, 256)
 
 
 def test_the_head_sees_gaps_only_and_the_loss_is_the_same(tmp_path: Path) -> None:

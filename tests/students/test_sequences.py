@@ -44,6 +44,8 @@ def test_one_text_a_sequence_and_what_is_longer_is_cut_off_and_counted(tokenizer
     (rain,), (longer,) = read(sequences, tokenizer)
     assert (rain, longer) == ("Rain.", TEXTS[1][: len(longer)])
     assert (sequences.about["rows"], sequences.about["cut"]) == (3, 1)
+    endless = written(tmp_path / "endless", ["word " * 20_000], tokenizer, packing=False)
+    assert (endless.about["rows"], endless.about["cut"]) == (1, 1)
 
 
 def test_each_line_by_itself(tokenizer: Any, tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_another_test_split_is_refused(tmp_path: Path):
             workspace.fix_test_split(workspace.step("two", "test", lambda: rows("a")))
 
 
+def test_another_choice_of_a_test_row_is_another_test_split(tmp_path: Path):
+    def pairs(*bad: str) -> list[Example]:
+        return [Example(id="a", input="It rains.", target="It rains.", choices=("It rains.", one)) for one in bad]
+
+    with Workspace(tmp_path) as workspace:
+        digests = {
+            workspace.fix_test_split(workspace.step(one, "test", lambda one=one: pairs(one)))
+            for one in ("It rain.", "Rain it.")
+        }
+    assert len(digests) == 2
+
+
 def test_a_changed_study_says_what_differs(tmp_path: Path):
     study = {"name": "s", "student": {"steps": 4, "base": "m"}, "arms": {"gold": {"chain": ["gold"]}}}
     changed = {"name": "s", "student": {"steps": 5, "base": "m"}, "arms": {"answers": {"chain": ["answers"]}}}

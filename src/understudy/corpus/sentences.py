@@ -10,7 +10,9 @@ from understudy.errors import MissingPackage
 from understudy.records import Dropped, Example
 
 STEP = "sentences"
-LONGEST_PARAGRAPH = 1 << 20  # characters; the time that many open quotes take grows with their square
+LONGEST_PARAGRAPH = 1 << 20  # characters
+OPEN_QUOTES = 1 << 28  # times the characters: of quotes that do not close each is looked for to the paragraph's end
+QUOTES = ("“”", "‘’", "«»", "‹›", "„“", "「」", "『』", "《》")
 EXCERPT = 200  # characters of a sentence that is out; the whole stands in its row
 
 
@@ -78,7 +80,7 @@ def _needs_sentencex() -> None:
 def _pieces(text: str, language: str, wrapped: bool) -> Iterator[tuple[str, str]]:
     """Each sentence, or a paragraph that cannot be split with the reason why."""
     for paragraph in _paragraphs(text, wrapped):
-        if len(paragraph) > LONGEST_PARAGRAPH:
+        if len(paragraph) > LONGEST_PARAGRAPH or _open_quotes(paragraph) * len(paragraph) > OPEN_QUOTES:
             yield paragraph, "long_paragraph"
         elif (split := _split(paragraph, language)) is None:
             yield paragraph, "unsplittable"
@@ -92,6 +94,10 @@ def _paragraphs(text: str, wrapped: bool) -> list[str]:
     if wrapped:
         lines = [" ".join(run) for blank, run in groupby(lines, key=lambda line: not line.strip()) if not blank]
     return [line for line in (" ".join(line.split()) for line in lines) if line]
+
+
+def _open_quotes(paragraph: str) -> int:
+    return max(paragraph.count(opens) - paragraph.count(closes) for opens, closes in QUOTES)
 
 
 def _split(paragraph: str, language: str) -> list[str] | None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 DRAWN = 1_000
 """Of so many inputs at most are the neighbours looked for."""
 
+NAMED = 20
+"""So many of the names of tasks are told."""
+
 WITHOUT = "(none)"
 """The dataset of rows that were read from none: a teacher wrote them."""
 
@@ -30,8 +33,10 @@ def diversity(rows: Iterable[Example], encode: Callable[[Sequence[str]], NDArray
     ``unique`` is the share of different inputs; ``distinct_1`` and ``distinct_2`` are different words over all words
     and different pairs of words over all pairs, both of the normalised inputs (Li et al. 2016, arXiv 1510.03055);
     ``nearest`` is the mean cosine of an input to its nearest neighbour among at most 1,000, drawn by their ids;
-    ``datasets`` are the shares of the datasets that the rows came from, the largest first. What is not known, or
-    has nothing to count, is ``None``. Beyond 262,144 different ones the counts are estimates, within about 0.5 %.
+    ``datasets`` are the shares of the datasets that the rows came from, the largest first. ``tasks`` is there where
+    rows name a task of their own (``notes["task"]``): how many ``rows`` do, how many ``names`` there are whatever their
+    case and punctuation, and how often the ``most`` frequent ones stand. What is not known, or has nothing to count, is
+    ``None``. Beyond 262,144 different ones the counts are estimates, within about 0.5 %.
 
     Distinct-n falls as rows are added, and neighbours come nearer: they compare sets of about equal size.
 
@@ -40,6 +45,7 @@ def diversity(rows: Iterable[Example], encode: Callable[[Sequence[str]], NDArray
     """
     inputs, ones, twos = _Different(), _Different(), _Different()
     datasets: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
     drawn: list[tuple[str, str]] = []
     for row in rows:
         text = normalise(row.input)
@@ -50,17 +56,25 @@ def diversity(rows: Iterable[Example], encode: Callable[[Sequence[str]], NDArray
         for first, second in pairwise(words):
             twos.add((first * _SPREAD + second) % _SPACE)
         datasets[row.origin.dataset if row.origin else WITHOUT] += 1
+        if task := row.notes.get("task"):
+            tasks[normalise(task)] += 1
         _draw(drawn, row)
     return {
         "unique": inputs.share,
         "distinct_1": ones.share,
         "distinct_2": twos.share,
         "nearest": _nearest([text for _, text in sorted(drawn)[:DRAWN]], encode),
-        "datasets": {
-            name: round(count / inputs.total, 6)
-            for name, count in sorted(datasets.items(), key=lambda pair: (-pair[1], pair[0]))
-        },
+        "datasets": {name: round(count / inputs.total, 6) for name, count in _most_first(datasets)},
+        **(
+            {"tasks": {"rows": tasks.total(), "names": len(tasks), "most": dict(_most_first(tasks)[:NAMED])}}
+            if tasks
+            else {}
+        ),
     }
+
+
+def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 class _Different:

@@ -124,8 +124,8 @@ def groups(examples: Iterable[Example], given: Given, settings: CoThought, gone:
 
 def sentences(group: Example) -> list[str]:
     """The sentences of a group, where its fields tell them."""
-    listed = group.fields.get("sentences")
-    return [one["text"] if isinstance(one, dict) else str(one) for one in (listed if isinstance(listed, list) else ())]
+    listed = found if isinstance(found := group.fields.get("sentences"), list) else []
+    return [str(one.get("text", "") if isinstance(one, dict) else one) for one in listed]
 
 
 def samples(groups: Iterator[Row], given: Given, settings: CoThought) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from understudy.report.tables import (
     metric_title,
     rows_table,
     score_table,
+    tasks_table,
 )
 
 PARAGRAPH = "\n\n"
@@ -113,7 +114,9 @@ def _diversity(report: Mapping[str, Any]) -> list[str]:
         text += " *Nearest*: mean cosine to the nearest other input, among at most 1,000."
     if any(row[-1].startswith("(none)") or ", (none)" in row[-1] for row in table.rows):
         text += " *(none)*: rows that a teacher wrote, from no dataset."
-    return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", drawn(table)]
+    tasks = tasks_table(report)
+    named = ["Rows that name the task that they are for:", drawn(tasks)] if tasks.rows else []
+    return ["## Diversity", f"{text} More rows repeat more: compare arms of about equal rows.", drawn(table), *named]
 
 
 def _inference(report: Mapping[str, Any]) -> list[str]:

@@ -27,14 +27,15 @@ def build(results: RunResults) -> dict[str, Any]:
     one, ``difference`` is a less b. ``rows`` of an arm sums its steps: ``in`` of the first, ``kept`` of the last, the
     rest added up. ``diversity`` is that of the inputs of an arm's training rows: ``{unique, distinct_1, distinct_2,
     nearest, datasets: {name: share}}``, as ``curate.diversity`` says; ``nearest`` is null where the encoder is not
-    installed. ``student`` is a mean over the seeds. Arms of students that write in turns have ``segments``, what they
-    learnt: ``{beta, score, questions, pieces, share_as, sample: [{question, pieces: [{text, score, ratio, tag}]}],
-    histogram: {edges, counts: {es: [n], as: [n]}}}``, and ``inference``, how they wrote the answers to the test rows:
-    ``{rounds: mean, stopped: {marker: n, cap: n, stalled: n}, share_capped}``, over the seeds. Under kind pretraining
-    arms have ``groups``, ``over_paradigms`` and ``ties``, as ``scores_by_group`` says, and where they were measured
-    ``curves``, ``{seed: [{step, tokens, loss, accuracy}]}``, the loss in nats a word, and ``perplexity_a_word``,
-    ``{seed: x}``. ``label_saving`` goes by the first metric; it is there for arms that are not gold-only themselves
-    and train the study's student, where gold-only arms of two sizes trained under the same entry of ``equal``.
+    installed, and ``tasks`` is there where rows name some. ``student`` is a mean over the seeds. Arms of students that
+    write in turns have ``segments``, what they learnt: ``{beta, score, questions, pieces, share_as, sample:
+    [{question, pieces: [{text, score, ratio, tag}]}], histogram: {edges, counts: {es: [n], as: [n]}}}``, and
+    ``inference``, how they wrote the answers to the test rows: ``{rounds: mean, stopped: {marker: n, cap: n,
+    stalled: n}, share_capped}``, over the seeds. Under kind pretraining arms have ``groups``, ``over_paradigms`` and
+    ``ties``, as ``scores_by_group`` says, and where they were measured ``curves``, ``{seed: [{step, tokens, loss,
+    accuracy}]}``, the loss in nats a word, and ``perplexity_a_word``, ``{seed: x}``. ``label_saving`` goes by the first
+    metric; it is there for arms that are not gold-only themselves and train the study's student, where gold-only arms
+    of two sizes trained under the same entry of ``equal``.
 
     Raises:
         DataError: there are no arms, or they were not all predicted with the same seeds and rows.

@@ -93,6 +93,16 @@ def diversity_table(report: Mapping[str, Any]) -> TextTable:
     return TextTable(headings, rows, frozenset(range(1, len(shown) + 1)))
 
 
+def tasks_table(report: Mapping[str, Any]) -> TextTable:
+    """One line an arm whose rows name tasks of their own: how many, and the most frequent names."""
+    rows = []
+    for name, arm in report["arms"].items():
+        if found := arm.get("diversity", {}).get("tasks"):
+            most = ", ".join(f"{task} {count:,}" for task, count in found["most"].items())
+            rows.append((name, f"{found['rows']:,}", f"{found['names']:,}", most))
+    return TextTable(("arm", "rows", "different tasks", "the most frequent"), rows, frozenset({1, 2}))
+
+
 def inference_table(report: Mapping[str, Any]) -> TextTable:
     """One line an arm whose students write in turns: how many, and why they stopped."""
     found = {name: arm["inference"] for name, arm in report["arms"].items() if "inference" in arm}

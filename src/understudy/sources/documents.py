@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from understudy.sources.source import Format, Record
 
 LONGEST_DOCUMENT = 1 << 24  # bytes; what is longer is never whole in memory
 ROW_CHARACTERS = 2_000  # of running text
+LONGEST_ROW = 8 * ROW_CHARACTERS  # of which no line ends a sentence
 BATCH_ROWS = 64  # of a Parquet file
 EXCERPT = 200  # characters of what is out; the rest can be read where it stands
+ENDS = re.compile(r"(^|[.!?:…。！？][\"'”’»」』)\]]*)\s*$")  # of a line that ends a sentence
 
 
 class Fault(NamedTuple):
@@ -54,13 +57,15 @@ def documents(file: File, format: Format, columns: Collection[str]) -> Iterator[
 
 
 def _text(stream: io.BufferedReader) -> Iterator[Record | Fault]:
-    """Whole lines up to ``ROW_CHARACTERS``, in the second half of which an empty line ends a row too."""
+    """Whole lines up to ``ROW_CHARACTERS``, in the second half of which an empty line ends a row too.
+
+    A row goes on to a line that ends a sentence, as lines that are cut at a width do not, or to ``LONGEST_ROW``.
+    """
     held: list[str] = []
     size = begins = 0
     for number, line in _lines(stream):
         text = _decoded(number, line)
-        is_over = isinstance(text, Fault) or (size + len(text) > ROW_CHARACTERS if text else size > ROW_CHARACTERS // 2)
-        if held and is_over:
+        if held and (isinstance(text, Fault) or _is_over(held[-1], text, size)):
             yield _running(begins, held)
             held, size = [], 0
         if isinstance(text, Fault):
@@ -71,6 +76,14 @@ def _text(stream: io.BufferedReader) -> Iterator[Record | Fault]:
             size += len(text) + 1
     if held:
         yield _running(begins, held)
+
+
+def _is_over(last: str, text: str, size: int) -> bool:
+    """Whether a row of so many characters, whose last line is given, ends before the line ``text``."""
+    if not text:
+        return size > ROW_CHARACTERS // 2
+    longest = ROW_CHARACTERS if len(last) > ROW_CHARACTERS or ENDS.search(last) else LONGEST_ROW
+    return size + len(text) > longest
 
 
 def _running(begins: int, held: list[str]) -> Record:

@@ -58,7 +58,7 @@ def lay(settings: MaskedSettings, network: Any, tokenizer: Any, device: torch.de
             yield
 
     with attention(network, eager):
-        is_apart = settings.packing and keeps_apart(network, masking(is_apart=True))
+        is_apart = settings.packing and keeps_apart(network, masking(is_apart=True), settings.max_length)
     why = "" if not settings.packing or is_apart else ": the base does not keep packed texts apart"
     network.accepts_loss_kwargs = False  # its loss is a mean, which Trainer divides where gradients are accumulated
     start, end = frame_of(tokenizer)

@@ -123,8 +123,13 @@ def at_places(network: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def keeps_apart(network: Any, masking: Masking) -> bool:
-    """Whether ``network`` gives two short pieces of one sequence the logits that each has alone."""
+def keeps_apart(network: Any, masking: Masking, longest: int) -> bool:
+    """Whether ``network`` gives two short pieces of one sequence the logits that each has alone.
+
+    One that sees fewer than ``longest`` tokens to either side fails: the mask that keeps pieces apart would lift that.
+    """
+    if (getattr(network.config, "sliding_window", None) or longest) < longest - 1:
+        return False
     usable = [i for i in range(network.config.vocab_size) if i not in masking.special][:8]
     pieces = [np.array(usable[:n]) for n in (5, 3)]
     training = network.training

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from heapq import nsmallest
 from typing import Any
 
@@ -54,6 +55,17 @@ class Measuring(TrainerCallback):
         state.log_history.append({"step": state.global_step, ENTRY: found})
 
 
+@contextmanager
+def as_delivered(network: Any) -> Iterator[None]:
+    """The network without what accelerate lays around it for a training, which computes in bf16 whatever is asked."""
+    around = vars(network).pop("forward", None)
+    try:
+        yield
+    finally:
+        if around is not None:
+            network.forward = around
+
+
 def excerpts_of(rows: Iterable[Example], words: int) -> list[str]:
     """What every student of a study is measured on: rows drawn by a hash of their ids, in parts of so many words."""
     found, count = [], 0
@@ -70,11 +82,20 @@ def excerpts_of(rows: Iterable[Example], words: int) -> list[str]:
 
 @torch.no_grad()
 def loss_a_word(
-    network: Any, laid: Opened, excerpts: Sequence[str], collate: Callable[[Any], dict[str, Any]], settings: Any
+    network: Any,
+    laid: Opened,
+    excerpts: Sequence[str],
+    collate: Callable[[Any], dict[str, Any]],
+    settings: Any,
+    *,
+    around: int,
 ) -> float:
     """The mean loss of the tokens that are learnt, always with the same gaps, times the tokens a word: nats.
 
     So students can be compared whose tokenizers are their own.
+
+    Args:
+        around: how many tokens stand around each piece; they do not count.
     """
     total, learnt = 0.0, 0
     rows = [Drawn(laid.at(i), (0, i)) for i in range(len(laid.sizes()))]
@@ -85,8 +106,7 @@ def loss_a_word(
         with autocast(network.device, settings.precision):
             total += float(network(**given).loss) * count
         learnt += count
-    framed = len(laid.pieces) - 1
-    tokens = len(laid.tokens) - 2 * framed  # without what stands around each piece
+    tokens = len(laid.tokens) - around * (len(laid.pieces) - 1)
     return total / learnt * tokens / sum(len(excerpt.split()) for excerpt in excerpts)
 
 

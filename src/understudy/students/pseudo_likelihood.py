@@ -88,7 +88,8 @@ def pseudo_log_likelihoods(
 
 def _coded(tokenizer: Any, sentences: list[str], within_word: bool) -> list[Coded]:
     with quiet():  # it warns of sentences longer than the model
-        read = tokenizer(sentences, return_special_tokens_mask=True, return_attention_mask=False)
+        how = {"return_special_tokens_mask": True, "return_attention_mask": False}
+        read = tokenizer(sentences, split_special_tokens=True, **how)  # <mask> in a sentence is but text
     coded = []
     for number, (ids, special) in enumerate(zip(read["input_ids"], read["special_tokens_mask"], strict=True)):
         words = read.word_ids(number) if within_word else range(len(ids))

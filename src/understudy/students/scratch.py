@@ -59,8 +59,14 @@ def masked_from_scratch(scratch: MaskedScratch, tokenizer: Any, positions: int) 
         "eos_token_id": end,
     }
     if scratch.architecture == "modernbert":
-        inner: dict[str, Any] = {"intermediate_size": _inner(scratch), "max_position_embeddings": positions}
-        config: Any = ModernBertConfig(**shared, **inner, cls_token_id=start, sep_token_id=end)
+        config: Any = ModernBertConfig(
+            **shared,
+            intermediate_size=_inner(scratch),
+            max_position_embeddings=positions,
+            local_attention=2 * positions,  # every layer sees the whole text
+            cls_token_id=start,
+            sep_token_id=end,
+        )
     else:
         config = RobertaConfig(
             **shared,

@@ -118,7 +118,6 @@ def write_sequences(
                 for line in text.splitlines() if lines else [text]:
                     found = _parts(line)
                     yield from found if packing else islice(found, 1)
-                    cut += not packing and next(found, None) is not None
 
         for some in _together(filter(str.strip, parts())):
             for ids in _encoded(tokenizer, some):

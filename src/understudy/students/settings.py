@@ -178,6 +178,9 @@ class CausalSettings(LanguageSettings):
     """For kind: pretraining: how often on the way, evenly spaced, the student is measured on what nobody learns."""
 
 
+SCORING = ("within_word", "score_precision")  # how a trained student is asked: they change no weight
+
+
 class MaskedSettings(TrainerSettings):
     """A masked language model: it learns to fill gaps in raw text."""
 

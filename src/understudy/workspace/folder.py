@@ -92,14 +92,14 @@ class Workspace:
         """Remember the test split's content, and refuse another one once a student was scored.
 
         Returns:
-            The digest of the rows' inputs and targets, in order.
+            The digest of the rows' inputs, targets and choices, in order.
 
         Raises:
             WorkspaceError: this folder's earlier results were measured on another test split.
         """
         running = blake2b(digest_size=16)
         for row in rows:
-            running.update(digest(row.input, repr(row.target)).encode())
+            running.update(digest(row.input, repr(row.target), *row.choices).encode())
         content = running.hexdigest()
         path = self.folder / "test.json"
         if path.exists() and any(self.folder.glob("arms/*/seed-*/scores.json")):
