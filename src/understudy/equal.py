@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -44,17 +45,32 @@ def _trimmed(
     rows = lessons.rows
 
     def cut() -> Iterator[Row]:
-        costs = {row.id: spent for row in rows if (spent := cost(row))}
-        over, spent = set[str](), 0.0
-        for id in sorted(costs, key=digest):
-            spent += costs[id]
-            if spent > limit * (1 + 1e-9):
-                over.add(id)
+        first = _first_over(rows, cost, limit)
         for row in rows:
-            yield Dropped(row, f"equal {entry}", f"over_equal_{entry}") if row.id in over else row
+            is_over = first is not None and cost(row) and _place(row) >= first
+            yield Dropped(row, f"equal {entry}", f"over_equal_{entry}") if is_over else row
 
     step = workspace.step(digest("equal", entry, rows.key, repr(limit)), f"equal {entry}", cut, incoming=rows)
     return replace(lessons, steps=(*lessons.steps, step), is_trimmed=True)
+
+
+def _first_over(rows: Rows, cost: Callable[[Example], float], limit: float) -> int | None:
+    """The place of the first row that does not fit, if there is one; 16 bytes a row stay in memory."""
+    import numpy as np
+
+    places, costs = array("Q"), array("d")
+    for row in rows:
+        if spent := cost(row):
+            places.append(_place(row))
+            costs.append(spent)
+    order = np.argsort(places, kind="stable")
+    fit = int((np.cumsum(np.asarray(costs)[order]) <= limit * (1 + 1e-9)).sum())
+    return places[int(order[fit])] if fit < len(order) else None
+
+
+def _place(row: Example) -> int:
+    """Where a row stands in the order in which they are taken, a hash of its id."""
+    return int(digest(row.id)[:16], 16)
 
 
 def _cost(rows: Rows, entry: str, ledger: Ledger) -> Callable[[Example], float]:
