@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import orjson
+import pytest
 from toys import Toy
 
 import understudy
 
 
+@pytest.mark.slow
 def test_every_arm_has_its_figures_and_arms_of_the_same_rows_share_them(toy: Toy):
     toy.study["arms"] = {
         "gold": ["gold"],

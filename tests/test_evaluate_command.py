@@ -105,6 +105,7 @@ def test_another_precision_is_told_beside(file: Path, model: str):
     assert "- bf16 changes " in command(model, file, "--compare", "bf16")[0]
 
 
+@pytest.mark.slow
 def test_a_student_is_scored_as_its_study_said_unless_an_option_says_otherwise(tmp_path: Path):
     from test_finetuning import write_roberta
 
@@ -147,6 +148,7 @@ def write_study(folder: Path, **study: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trained_student_on_its_studys_test_split(tmp_path: Path):
     write_jsonl(tmp_path / "train.jsonl", rows(12, seed=1))
     write_jsonl(tmp_path / "test.jsonl", rows(24, seed=3))

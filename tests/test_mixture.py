@@ -53,6 +53,7 @@ def study(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_every_source_is_read_in_its_own_way_and_up_to_its_own_cap(study: dict[str, Any], tmp_path: Path):
     report = run(study, folder=tmp_path / "run")
     assert report["arms"]["gold"]["rows"]["in"] == 7
@@ -79,6 +80,7 @@ def test_a_mixture_of_unlabelled_rows_shows_no_answers(study: dict[str, Any]):
     assert {row.target for row in load(source, checked.task, "unlabelled")} == {None}
 
 
+@pytest.mark.slow
 def test_a_limit_holds_for_each_source(study: dict[str, Any], tmp_path: Path):
     assert run(study, folder=tmp_path / "run", limit=2)["arms"]["gold"]["rows"]["in"] == 4
 
@@ -113,6 +115,7 @@ def test_a_source_of_a_mixture_is_changed_by_its_number(study: dict[str, Any], t
     assert (trivia.fields.subject, trivia.fields.input) == ("says", "q")
 
 
+@pytest.mark.slow
 def test_one_file_is_read_in_two_ways_under_two_names(study: dict[str, Any], tmp_path: Path):
     quiz = study["task"]["train"][0]
     free = {**quiz, "name": "free", "fields": {"choices": None, "target_is": None}}

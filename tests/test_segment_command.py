@@ -110,6 +110,7 @@ def test_every_kind_of_file_and_a_template_for_the_question(tmp_path: Path):
     assert found[0][0]["question"] == f"Think. {ROWS[0]['question']}"
 
 
+@pytest.mark.slow
 def test_a_trained_student_scores(file: Path, student: str):
     sums, means = as_json(file, "--scorer", student), as_json(file, "--scorer", student, "--average")
     assert len(sums) == 10
@@ -164,6 +165,7 @@ def test_wrong_options_are_one_clear_line(file: Path, student: str, tmp_path: Pa
         command(file, "--scorer", tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_student_that_reads_another_prompt_is_no_scorer(file: Path, tmp_path: Path):
     other = write_reasoner(tmp_path / "model", prompt="question", steps=1)
     with pytest.raises(DataError, match="has not learnt to write reasoning"):

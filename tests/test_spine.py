@@ -99,6 +99,7 @@ def test_rows_are_conserved_at_every_step_and_the_test_split_stays_out(toy: Toy)
     assert test[1]["text"] not in sent
 
 
+@pytest.mark.slow
 def test_a_reply_that_is_no_label_drops_its_row_and_the_run_goes_on(toy: Toy):
     answer = toy.server.answer
     assert callable(answer)
@@ -167,6 +168,7 @@ def test_a_split_of_which_nothing_is_left_is_said_so(toy: Toy):
     assert toy.server.requests == 0
 
 
+@pytest.mark.slow
 def test_a_base_that_is_no_model_costs_nothing_and_leaves_the_record_alone(toy: Toy):
     understudy.run(toy.path, folder=toy.runs, changes=["arms={gold: [gold]}"])
     before = (toy.runs / "study.yaml").read_bytes()
@@ -176,6 +178,7 @@ def test_a_base_that_is_no_model_costs_nothing_and_leaves_the_record_alone(toy: 
     assert toy.server.requests == 0
 
 
+@pytest.mark.slow
 def test_another_test_split_is_refused_and_nothing_is_overwritten(toy: Toy):
     toy.study["arms"] = {"gold": ["gold"]}
     toy.save()
@@ -225,6 +228,7 @@ def test_the_budget_of_a_killed_run_counts(toy: Toy):
     assert toy.server.requests == 3
 
 
+@pytest.mark.slow
 def test_a_limit_holds_for_arms_that_bring_their_own_rows(toy: Toy, tmp_path: Path):
     own = "arms={gold: [gold], own: {chain: [gold], task: {train: {path: more-gold.jsonl, limit: 20}}}}"
     write_jsonl(toy.folder / "more-gold.jsonl", rows(25, seed=7))
@@ -304,6 +308,7 @@ def test_labels_may_be_left_out_and_a_limit_runs_in_a_folder_of_its_own(toy: Toy
     assert not (toy.folder / "runs" / "toy").exists()
 
 
+@pytest.mark.slow
 def test_a_budget_is_a_wall_over_all_runs(toy: Toy):
     limit = ["budget.requests=10", "arms={answers: [answers]}"]
     for _ in range(2):
@@ -314,6 +319,7 @@ def test_a_budget_is_a_wall_over_all_runs(toy: Toy):
     assert toy.server.requests == 30
 
 
+@pytest.mark.slow
 def test_rehearsing_renders_and_counts_and_sends_nothing(toy: Toy):
     price = ["teacher.price={input: 1.0, output: 2.0}", "teacher.sampling.max_tokens=100"]
     steps = understudy.rehearse(toy.path, prompts=2, changes=price)

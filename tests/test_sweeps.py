@@ -82,6 +82,7 @@ def test_one_command_runs_every_value_and_a_second_does_nothing_again(small: Toy
     assert small.server.requests == 30
 
 
+@pytest.mark.slow
 def test_several_keys_make_a_grid_with_the_first_key_as_axis(small: Toy, tmp_path: Path):
     small.study["arms"] = {"gold": ["gold"]}
     grid = {"task.train.sample": [6, 9], "task.train.seed": [0, 1]}
@@ -104,6 +105,7 @@ def anchored(toy: Toy) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_the_others_and_the_same_command_goes_on(small: Toy, tmp_path: Path):
     place, values = tmp_path / "sweep", {"task.train.path": ["train.jsonl", "late.jsonl", "test.jsonl"]}
     small.study["arms"] = {"gold": ["gold"]}
@@ -121,6 +123,7 @@ def test_a_run_that_fails_leaves_the_others_and_the_same_command_goes_on(small: 
     assert (len(told["runs"]), told["failed"], model.stat().st_mtime_ns) == (2, [], before)
 
 
+@pytest.mark.slow
 def test_one_budget_is_for_all_runs_together(small: Toy, tmp_path: Path):
     small.study.update({"arms": {"answers": ["answers"]}, "budget": {"requests": 32}})
     small.save()

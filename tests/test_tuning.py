@@ -181,6 +181,7 @@ def test_offline_it_trains_and_answers(tuned: Toy):
     assert report["arms"]["annotates"]["training_rows"] == 42
 
 
+@pytest.mark.slow
 def test_self_training_and_a_student_that_is_smaller(tuned: Toy):
     recipe = [{"tuned_teacher": {"model": classifier(tuned)}}]
     tuned.study["arms"] = {"self": recipe, "smaller": {"chain": recipe, "student": {"layers": 1}}}

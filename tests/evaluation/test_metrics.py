@@ -51,6 +51,7 @@ def test_nothing_to_find_and_nothing_found_is_zero_f1():
     assert score("accuracy", TOPICS, [(), ()], [(), ()]) == 1
 
 
+@pytest.mark.slow
 @given(label_rows)
 def test_classification_agrees_with_scikit_learn(rows: list[tuple[str, str]]):
     gold, predicted = [g for g, _ in rows], [p for _, p in rows]
@@ -61,6 +62,7 @@ def test_classification_agrees_with_scikit_learn(rows: list[tuple[str, str]]):
     assert score("mcc", TOPIC, gold, predicted) == pytest.approx(matthews_corrcoef(gold, predicted), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(label_rows)
 def test_f1_of_the_label_1_agrees_with_scikit_learn(rows: list[tuple[str, str]]):
     gold, predicted = [g for g, _ in rows], [p for _, p in rows]
@@ -79,6 +81,7 @@ def test_mcc_of_an_answer_that_is_always_the_same_is_0_and_of_the_opposite_minus
     assert chance("mcc", ["a", "b", "b"]) == 0
 
 
+@pytest.mark.slow
 @given(set_rows)
 def test_multilabel_agrees_with_scikit_learn_on_the_labels_that_occur(rows: list[tuple[tuple[str, ...], ...]]):
     gold, predicted = [g for g, _ in rows], [p for _, p in rows]

@@ -114,6 +114,7 @@ def test_any_text_is_read_and_is_the_same_as_itself(text: str):
     assert found is None or same_number(found, found)
 
 
+@pytest.mark.slow
 def test_a_long_text_takes_no_longer_than_its_length():
     for piece in ("1", "1,", "1 ", "1,111", "1/", "-$", ".1", "1 1/", "9" * 1000 + "e"):
         last_number(piece * (200_000 // len(piece)))  # would take hours if the rule were quadratic

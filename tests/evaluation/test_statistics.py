@@ -155,6 +155,7 @@ def test_chance_is_the_best_that_one_answer_for_all_rows_reaches():
     assert chance("micro_f1", gold) == 0.6
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(label, unique=True).map(tuple), min_size=1, max_size=12), metrics)
 @settings(max_examples=60, deadline=None)
 def test_no_constant_set_of_labels_beats_chance(gold: list[tuple[str, ...]], metric: str):

@@ -39,6 +39,7 @@ def corpus(library: Callable[..., Any], pairs: Sequence[tuple[tuple[str, ...], s
     return library([predicted for _, predicted in pairs], streams).score / 100
 
 
+@pytest.mark.slow
 @given(rows)
 @settings(max_examples=150, deadline=None)
 def test_bleu_and_chrf_are_those_of_sacrebleu(pairs: list[tuple[tuple[str, ...], str]]):
@@ -47,6 +48,7 @@ def test_bleu_and_chrf_are_those_of_sacrebleu(pairs: list[tuple[tuple[str, ...],
     assert score("chrf", WRITE, gold, predicted) == pytest.approx(corpus(sacrebleu.corpus_chrf, pairs), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(rows)
 @settings(max_examples=100, deadline=None)
 def test_rouge_l_is_the_mean_of_rouge_score_with_the_best_reference(pairs: list[tuple[tuple[str, ...], str]]):
@@ -75,6 +77,7 @@ def test_bleu_and_chrf_of_real_sentences_with_duplicates_and_empty_predictions()
     assert score("bleu", WRITE, gold, [None] * 9) == score("chrf", WRITE, gold, [None] * 9) == 0
 
 
+@pytest.mark.slow
 @given(st.lists(text.filter(lambda t: len(t.split()) > 3), min_size=1, max_size=5))
 @settings(deadline=None)
 def test_the_reference_itself_scores_one_and_never_more(gold: list[str]):
@@ -155,6 +158,7 @@ def test_intervals_of_texts_hold_the_mean_and_know_no_order(
     assert interval(metric, [gold[i] for i in order], again, resamples=40) == found
 
 
+@pytest.mark.slow
 def test_sums_beyond_what_float32_holds_stay_exact():
     gold = ["word " * 2000 + str(i) for i in range(40)]
     counts = metrics.count("chrf", gold, [gold])

@@ -124,6 +124,7 @@ def test_a_text_may_end_by_a_pattern_or_a_learnt_tag():
     assert "".join(str(row.target) for row in told) == " The knee hurts. No fever. [END]"
 
 
+@pytest.mark.slow
 def test_no_row_is_lost_however_odd_its_reasoning():
     odd = {
         "none": None,

@@ -311,6 +311,7 @@ class Corpus:
             yield Example(id=f"d{number}", input=f"A fox {number}{' ran' * 750}.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reason", "settings"), [("not_drawn", {"groups": 1}), ("near_test_split", {})])
 def test_dropped_rows_do_not_stay_in_memory(teacher: Teacher, tmp_path: Path, reason: str, settings: dict[str, Any]):
     def most_bytes(count: int) -> int:

@@ -359,6 +359,7 @@ def test_the_example_has_a_reply_to_every_prompt_and_a_run_again_asks_nothing(tm
     assert files(tmp_path / "first")
 
 
+@pytest.mark.slow
 def test_a_row_is_explained_with_the_row_it_was_made_of_the_prompt_and_the_reply(study: Toy):
     understudy.run(study.path, folder=study.runs)
     ids = [row.id for step in study.runs.glob("steps/*") for row in Rows(step) if row.id.startswith("rebase/letters:")]

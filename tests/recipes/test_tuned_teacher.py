@@ -110,6 +110,7 @@ def reasons(made: list[Row]) -> Counter[str]:
     return Counter(row.reason for row in made if isinstance(row, Dropped))
 
 
+@pytest.mark.slow
 def test_unlabelled_rows_get_the_teachers_answer(make: Make, base: str):
     made = make(base, tag="good")
     assert [(row.id, row.target) for row in kept(made)[:3]] == [(row.id, row.target) for row in GOLD]
@@ -124,6 +125,7 @@ def test_unlabelled_rows_get_the_teachers_answer(make: Make, base: str):
         assert (len(row.replies), row.parents) == (1, (row.id.partition("+")[0],))
 
 
+@pytest.mark.slow
 def test_as_many_rows_of_each_label_are_written(make: Make, base: str):
     made = make(base, tag="good", use="generate", rows=2)
     assert [(row.id[:-7], row.input, row.target) for row in new(made)] == [
@@ -137,6 +139,7 @@ def test_as_many_rows_of_each_label_are_written(make: Make, base: str):
     assert len(made) == 3 + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quota", "rows", "asked"),
     [("equal", 6, [3, 3]), ("equal", 1, [0, 1]), ("gold", 6, [4, 2]), ("gold", 7, [4, 3])],
@@ -148,6 +151,7 @@ def test_quotas_of_labels(make: Make, base: str, quota: str, rows: int, asked: l
     assert [sum(row.fields["label"] == label for row in every) for label in TASK.label_names] == asked
 
 
+@pytest.mark.slow
 def test_it_annotates_and_writes_and_knows_its_own_copies(make: Make, base: str):
     unlabelled = [*ASKED, Example(id="same", input="A new CARD")]
     made = make(base, tag="good", use="both", rows=2, unlabelled=unlabelled)
@@ -155,6 +159,7 @@ def test_it_annotates_and_writes_and_knows_its_own_copies(make: Make, base: str)
     assert reasons(made) == {"copy_of_output": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "reason"), [("unknown", "not_a_label"), ("endless", "cut_off"), ("silent", "empty_reply")]
 )
@@ -166,6 +171,7 @@ def test_bad_answers_are_dropped_with_the_reason(make: Make, base: str, tag: str
     assert all(row.example.replies for row in made if isinstance(row, Dropped))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "reason"), [("endless", "cut_off"), ("copies", "copy_of_gold"), ("silent", "empty_reply")]
 )
@@ -175,11 +181,13 @@ def test_bad_rows_are_dropped_with_the_reason(make: Make, base: str, tag: str, r
     assert [row.id for row in kept(made)] == ["g0", "g1", "g2"]
 
 
+@pytest.mark.slow
 def test_rows_near_the_test_split_are_dropped(make: Make, base: str):
     made = make(base, tag="good", use="both", rows=2, leaks=lambda text: "new card" in text or text == "cash")
     assert reasons(made) == {"near_test_split": 2}
 
 
+@pytest.mark.slow
 def test_a_second_pass_keeps_what_the_teacher_says_again(make: Make, base: str):
     agreed = make(base, tag="good", use="generate", rows=2, second_pass=True)
     assert [row.input for row in new(agreed)] == ["a new card", "a new money"]
@@ -195,6 +203,7 @@ def test_a_second_pass_keeps_what_the_teacher_says_again(make: Make, base: str):
     ]  # in their order
 
 
+@pytest.mark.slow
 def test_unsure_replies_are_dropped(make: Make, base: str):
     sure = {row.id: row.fields["mean_logprob"] for row in new(make(base, tag="good"))}
     least = sorted(sure.values())[1]
@@ -203,6 +212,7 @@ def test_unsure_replies_are_dropped(make: Make, base: str):
     assert reasons(made) == {"unsure": 1}
 
 
+@pytest.mark.slow
 def test_the_answer_that_most_samples_give(make: Make, base: str):
     made = make(base, tag="good", samples=3)
     assert [(row.id, row.target) for row in new(made)] == [
@@ -214,6 +224,7 @@ def test_the_answer_that_most_samples_give(make: Make, base: str):
     assert reasons(made) == {"not_a_label": 3}
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_and_the_same_again(make: Make, base: str):
     drawn = make(base, tag="torn", temperature=5, top_p=1, max_tokens=6, samples=4, use="both", rows=20)
     assert len(drawn) == 3 + 3 + 20
@@ -224,6 +235,7 @@ def test_samples_are_drawn_and_the_same_again(make: Make, base: str):
 MATS = [Example(id="m0", input="mat", target=("a mat", "one mat")), Example(id="m1", input="cat", target="a cat")]
 
 
+@pytest.mark.slow
 def test_a_pair_is_written_from_the_tag(make: Make, base: str):
     made = make(base, TELL, MATS, [], tag="pair", use="generate", rows=2)
     (row,) = new(made)
@@ -233,6 +245,7 @@ def test_a_pair_is_written_from_the_tag(make: Make, base: str):
     assert made[0].target == ("a mat", "one mat")  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "reason"),
     [("markless", "not_the_form"), ("marks", "not_the_form"), ("copied", "copy_of_gold"), ("half", "empty_output")],
@@ -243,6 +256,7 @@ def test_a_broken_pair_is_dropped_with_the_reason(make: Make, base: str, tag: st
     assert [row.id for row in kept(made)] == ["m0", "m1"]
 
 
+@pytest.mark.slow
 def test_labels_that_start_generation_make_classes_and_the_tag_makes_pairs(make: Make, base: str):
     task = TASK.model_copy(update={"labels": {"a": "it is a cup", "b": "b"}})
     gold = [GOLD[0].replace(target="it is a cup"), GOLD[1].replace(target="b")]
@@ -251,6 +265,7 @@ def test_labels_that_start_generation_make_classes_and_the_tag_makes_pairs(make:
     assert reasons(make(base, tag="pair", use="generate", start="tag", rows=1)) == {"not_a_label": 1}
 
 
+@pytest.mark.slow
 def test_a_teacher_of_one_step_ends_and_leaves_the_gold_rows(make: Make):
     model = {**PLAIN, "base": SCRATCH, "steps": 1}
     made = make(model, use="both", rows=20, max_tokens=30, temperature=1)
@@ -279,6 +294,7 @@ def test_an_output_of_several_labels(make: Make):
     assert "not_the_form" not in reasons(made)
 
 
+@pytest.mark.slow
 def test_a_classifier_annotates(make: Make, encoder: str):
     task = TASK.model_copy(update={"labels": {name: name for name in ("card", "money", "login")}})
     gold = [Example(id=f"g{i}", input=row["text"], target=row["topic"]) for i, row in enumerate(messages(12, seed=1))]

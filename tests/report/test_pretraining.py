@@ -182,6 +182,7 @@ def test_the_terminal_has_the_groups_too(report: dict[str, Any]):
     assert {"morphology", "islands", "paradigms", ".525", "chance"} <= {*words}
 
 
+@pytest.mark.slow
 def test_the_picture_stands_beside_the_report(tmp_path: Path, report: dict[str, Any]):
     pytest.importorskip("matplotlib")
     write_reports(tmp_path, report)

@@ -175,6 +175,7 @@ def test_with_several_runs_a_value_each_stands_beside_the_mean(tmp_path: Path):
     assert sweep_picture(sweep) == (tmp_path / "sweep.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_picture_is_svg_and_the_same_bytes_every_time(sweep: dict[str, Any], tmp_path: Path):
     import matplotlib
 
@@ -201,6 +202,7 @@ AXES: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", AXES)
 def test_the_axis_takes_any_values(case: str):
     names = {"gold": 0.5, **{f"arm {i}": 0.5 + i / 50 for i in range(9)}}

@@ -141,6 +141,7 @@ def test_the_recipe_retrieves_from_it(store: Datastore):
     assert (row.id, row.input, row.target) == ("rebase/bank:0", "Where is my new card?", "cards")
 
 
+@pytest.mark.slow
 def test_the_commands_need_no_model_and_no_torch(tmp_path: Path):
     """Built, added to and searched in a process of their own; no file has a vector in it."""
     (tmp_path / "bank.jsonl").write_text("".join(json.dumps(row) + "\n" for row in BANK))

@@ -265,6 +265,7 @@ def child(store: Path, data: Path, *, calls: int = -1, chunk: int = 8, largest_f
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [0, 3, 5, 8, 11])
 def test_a_killed_build_goes_on_at_the_last_whole_chunk(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
@@ -310,6 +311,7 @@ def test_a_kill_while_a_dataset_is_replaced_loses_nothing(
     assert sum(encoder.asked) <= 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_one_clear_line_and_what_was_built_stays(data: Path, tmp_path: Path):
     words = [{"text": f"word{i} " + "x" * (i % 7)} for i in range(1_500)]
     jsonl(data / "words.jsonl", words)

@@ -79,6 +79,7 @@ def test_the_packaged_model_gives_the_librarys_vectors_and_repeated_cells_share_
     assert len(opened.identity) == 64
 
 
+@pytest.mark.slow
 @MINILM
 def test_bfloat16_is_near_and_another_encoder():
     exact, fast = open_encoder(), open_encoder("all-MiniLM-L6-v2" + BFLOAT16)
@@ -158,6 +159,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(encoder: str, asymmetric: str
         open_encoder(str(broken))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 900), max_size=50))
 def test_batches_hold_every_text_once_and_no_more_tokens_than_they_may(lengths: list[int]):
     batches = list(by_length(lengths, TOKENS_A_BATCH))

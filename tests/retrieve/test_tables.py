@@ -275,6 +275,7 @@ def test_a_folder_with_nothing_to_read_says_what_would_be(tmp_path: Path):
         read_sources([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_what_a_dataset_is(tmp_path: Path):
     card = {"id": "owner/name", "description": "Messages.", "cardData": {"license": ["mit", "cc0-1.0"]}, "siblings": []}
 

@@ -42,6 +42,7 @@ def rows_of(path: Path, **settings: Any) -> list[dict[str, Any]]:
     return [row for _, row in read(Source(path=str(path), **settings))]
 
 
+@pytest.mark.slow
 @given(rows=st.lists(st.dictionaries(st.text(), scalars), min_size=1, max_size=8), packed=st.booleans())
 @hypothesis(deadline=None)
 def test_any_objects_written_as_jsonl_come_back_equal(rows: list[dict[str, Any]], packed: bool) -> None:

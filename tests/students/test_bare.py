@@ -83,6 +83,7 @@ def test_it_writes_lines_up_to_the_stop_token(tmp_path: Path) -> None:
     assert "It reads a text with nothing around it, and goes on." in (tmp_path / "model" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_labels_are_written_and_not_ranked(tmp_path: Path) -> None:
     labels = Task(instruction="Sort.", kind="classification", labels=["animal", "tool"])  # pyright: ignore[reportArgumentType]
     rows = [Example(id=str(i), input=f"{word} is: ", target=kind)

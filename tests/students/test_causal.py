@@ -147,6 +147,7 @@ def test_what_is_learnt_of_a_row(base: str, loss_on: str) -> None:
     assert cut == 0
 
 
+@pytest.mark.slow
 def test_of_a_long_row_the_last_tokens_are_kept_and_it_is_counted(base: str, tmp_path: Path) -> None:
     plain = settings(base, max_length=16, steps=2)
     _, tokenizer = open_base(plain, ())
@@ -270,6 +271,7 @@ def test_equal_options_share_a_score_and_one_that_is_too_long_is_named(base: str
         list(model.predict(["What?", *choices(3), long]))
 
 
+@pytest.mark.slow
 def test_the_same_call_again_reads_what_it_took_and_draws_are_left_alone(base: str, tmp_path: Path) -> None:
     random.seed(1)
     torch.manual_seed(1)

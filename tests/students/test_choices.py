@@ -106,6 +106,7 @@ def best(scores: Sequence[float]) -> int:
     return max(range(len(scores)), key=scores.__getitem__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [1, 200, 4096])
 @pytest.mark.parametrize("family", CAUSAL)
 def test_a_causal_student_ranks_as_one_option_a_forward_pass(family: str, batch_tokens: int, tmp_path: Path):
@@ -147,6 +148,7 @@ def test_letters_need_nothing_but_the_prompt(llama: Any):
     agree(ranked, one_pass_an_option(llama, rows), rows)
 
 
+@pytest.mark.slow
 def test_letters_of_a_seq2seq_student_are_read_off_one_decoding(tmp_path: Path):
     network = saved(AutoModelForSeq2SeqLM, SEQ2SEQ["bart"], tmp_path)
     rows: list[LedRow] = [(prompt, [[10], [11], [12], [13], [14]], [5, 6]) for prompt, _ in some_rows(50)]

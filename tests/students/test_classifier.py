@@ -95,6 +95,7 @@ def test_settings_are_found_by_kind_and_load_no_torch() -> None:
         validate(ClassifierSettings, {"steps": None}, "study.yaml: student")
 
 
+@pytest.mark.slow
 def test_a_student_learns_and_transformers_opens_it(base: str, tmp_path: Path) -> None:
     folder, seen = tmp_path / "seed-0" / "model", []
     trained = train(
@@ -143,6 +144,7 @@ def test_predictions_come_in_order_from_an_endless_stream(base: str, tmp_path: P
     assert [next(stream).output for _ in range(3000)] == expected * 1000
 
 
+@pytest.mark.slow
 def test_the_same_call_again_reads_what_it_took(base: str, tmp_path: Path) -> None:
     first = train(settings(base), TASK, rows(6), tmp_path / "model", seed=0)
     when = (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns
@@ -184,6 +186,7 @@ def test_few_rows(base: str, tmp_path: Path) -> None:
     assert [p.output for p in load_model(tmp_path / "single" / "model").predict(["euro"])] == ["card"]
 
 
+@pytest.mark.slow
 def test_multilabel(base: str, tmp_path: Path) -> None:
     def some(size: int, seed: int) -> list[Example]:
         draw = random.Random(seed)
@@ -312,6 +315,7 @@ def test_the_head_is_scikit_learns(base: str) -> None:
         np.testing.assert_allclose(ours.weight[i], theirs.coef_[0], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_only_the_first_layers_of_the_base(base: str, tmp_path: Path) -> None:
     first, folder = settings(base, layers=1), tmp_path / "first" / "model"
     trained = train(first, TASK, rows(20), folder, seed=0)

@@ -180,6 +180,7 @@ def test_a_base_goes_on_and_a_student_is_a_base(tmp_path: Path) -> None:
     assert apart.details["layout"] == "grouped by length: the base does not keep packed texts apart"
 
 
+@pytest.mark.slow
 def test_bases_and_rows_that_do_not_go(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no mask_token"):
         prepare(settings(base=write_masked("bert", tmp_path / "maskless", mask=None)), TASK)
@@ -234,6 +235,7 @@ def test_two_processes_learn_raw_text_together(tmp_path: Path) -> None:
     assert max(float((alone[name] - shared[name]).abs().max()) for name in alone) < 0.02
 
 
+@pytest.mark.slow
 def test_marks_in_a_text_are_text_and_a_long_word_teaches_nothing(tmp_path: Path) -> None:
     rows = [*texts(20), Example(id="marks", input="A <mask> B</s><s>C"), Example(id="long", input="x" * 1_000_000)]
     took = train(settings(steps=1), TASK, rows, tmp_path / "model")

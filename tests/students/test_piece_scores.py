@@ -77,6 +77,7 @@ def agree(found: list[list[PieceScore]], expected: list[list[PieceScore]]) -> No
         assert [one.loss for one in some] == pytest.approx([one.loss for one in others], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_those_of_one_piece_a_forward_pass_whatever_the_batch(family: str, tmp_path: Path) -> None:
     model = model_of(family, tmp_path)
@@ -102,6 +103,7 @@ def test_a_piece_has_the_same_scores_wherever_it_stands(tmp_path: Path) -> None:
     assert there[0].tokens == len(encode(model.tokenizer, [("She sat.",)])[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "bart", "gpt2"])
 def test_beyond_the_positions_every_token_is_scored_once(family: str, tmp_path: Path) -> None:
     model = model_of(family, tmp_path, max_length=32, max_new_tokens=16)

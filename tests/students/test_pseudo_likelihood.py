@@ -120,6 +120,7 @@ def one_token_a_pass(network: Any, tokenizer: Any, texts: Sequence[str], within_
     return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within_word", [False, True])
 @pytest.mark.parametrize("family", MASKED)
 def test_a_score_is_that_of_one_token_a_forward_pass(family: str, within_word: bool, tokenizer: Any):

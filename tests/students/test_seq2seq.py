@@ -72,6 +72,7 @@ def test_what_is_read_and_what_is_written(t5: str, bart: str) -> None:
     assert pair_of(t5, free, COPY)[:2] == ("Q: one two A:</s>", "my word</s>")
 
 
+@pytest.mark.slow
 def test_a_student_that_reads_the_instruction(bart: str, tmp_path: Path) -> None:
     row, plain = choices(1)[0], settings(bart, prompt="instruction")
     network, tokenizer = open_base(plain, ())

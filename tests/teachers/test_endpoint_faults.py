@@ -24,6 +24,7 @@ def test_being_told_to_slow_down_delays_and_never_drops(ledger: Ledger, server: 
     assert (usage.requests, usage.attempts) == (3, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raw",
     [b'{"choices": [{"mess', b"<html>", b'{"choices": []}', b"null", b'{"choices": [{"message": {"content": 1}}]}'],
@@ -247,6 +248,7 @@ def test_the_first_rows_may_be_refused_for_what_they_are(ledger: Ledger, server:
         assert len(asked(teacher, examples(20))[1]) == 20, "to look at a text and refuse it is an answer too"
 
 
+@pytest.mark.slow
 def test_a_pause_is_said_once(ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pace, "_WORTH_SAYING_S", 0.3)
     said: list[str] = []

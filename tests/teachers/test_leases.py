@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from asking import Live, asked, examples, prompt
 from servers import ChatServer
 
@@ -38,6 +39,7 @@ def test_who_is_alone_needs_no_leases_and_opens_to_who_rings(tmp_path: Path):
     alone.close()
 
 
+@pytest.mark.slow
 def test_what_a_frozen_process_has_leased_is_sent_after_all(ledger: Ledger, server: ChatServer, live: Live):
     with open_teacher(live(timeout_s=0.6), ledger) as teacher:
         other = Leases(ledger.path)

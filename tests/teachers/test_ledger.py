@@ -46,6 +46,7 @@ def test_the_first_reply_to_a_request_stays(tmp_path: Path):
         assert two.put(request(1), Reply("second")).text == "first"
 
 
+@pytest.mark.slow
 def test_many_threads_and_processes_may_write_at_once(tmp_path: Path):
     path = tmp_path / "ledger.sqlite3"
     code = (
@@ -141,6 +142,7 @@ def assert_holds(path: Path, state: tuple[dict[str, str], int]) -> None:
         assert ledger.info().replies == len(replies | {request(1).key: ""})
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_frame_of_the_log_leaves_every_whole_commit(tmp_path: Path, stored: Stored):
     assert len(stored.ends) > 40
     assert len(stored.whole) == len(stored.states), "one commit a group"

@@ -33,6 +33,7 @@ def rows(*ids: str) -> list[Example]:
     return [Example(id=id, input=f"text of {id}", target="x") for id in ids]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(examples, unique_by=lambda row: row.id, max_size=5))
 def test_examples_come_back_as_they_went_in(some: list[Example]):
