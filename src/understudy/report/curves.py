@@ -18,9 +18,9 @@ PANELS = {"loss": "held-back loss, nats a word", "accuracy": "accuracy on minima
 READING_CURVES = (
     "*Thick*: the mean of the seeds; *thin*: each seed. *Loss*: on held-back text, in nats a word, as every tokenizer "
     "cuts words in its own way; what is reached in the first twentieth may lie above the picture. The table has the "
-    "ends: the mean of the seeds, and the lowest and highest of them. *Perplexity*: a word, on the same excerpts for "
-    "all. Masked students guess hidden tokens with both sides in sight: their loss and perplexity do not compare with "
-    "those of causal ones."
+    "ends: the mean of the seeds, and the lowest and highest of them. *Perplexity*: a word, on excerpts of the same "
+    "texts that the student reads whole. Masked students guess hidden tokens with both sides in sight: their loss and "
+    "perplexity do not compare with those of causal ones."
 )
 _MARKS = 10  # about so many on a curve
 _SKIPPED = 0.05  # of the tokens
