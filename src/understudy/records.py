@@ -87,11 +87,14 @@ def normalise(text: str) -> str:
         if c in APOSTROPHES or unicodedata.category(c) == "Cf":
             joined = joined.replace(c, "")
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", joined).casefold())
-    for c in set(folded):
-        if not (c.isalnum() or unicodedata.category(c).startswith("M")):
-            folded = folded.replace(c, " ")
-    words = (word if word[0].isalnum() else word[_first_letter(word) :] for word in folded.split())
-    return " ".join(filter(None, words)) or composed.strip()
+    signs = {c for c in set(folded) if not c.isalnum()}
+    marks = {c for c in signs if unicodedata.category(c).startswith("M")}
+    for c in signs - marks:
+        folded = folded.replace(c, " ")
+    words = folded.split()
+    if marks:
+        words = [spoken for word in words if (spoken := word[_first_letter(word) :])]
+    return " ".join(words) or composed.strip()
 
 
 def _first_letter(word: str) -> int:

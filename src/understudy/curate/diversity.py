@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from understudy.records import Example, digest, normalise
@@ -43,18 +42,18 @@ def diversity(rows: Iterable[Example], encode: Callable[[Sequence[str]], NDArray
     Args:
         encode: texts to float rows [texts, width] of unit length; without it ``nearest`` is ``None``.
     """
+    import numpy as np
+
     inputs, ones, twos = _Different(), _Different(), _Different()
     datasets: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     drawn: list[tuple[str, str]] = []
     for row in rows:
         text = normalise(row.input)
-        words = [_word(word) for word in text.split()]
-        inputs.add(_number(text))
-        for word in words:
-            ones.add(word)
-        for first, second in pairwise(words):
-            twos.add((first * _SPREAD + second) % _SPACE)
+        words = np.fromiter(map(_word, text.split()), dtype=np.uint64)
+        inputs.add(np.array([_number(text)], dtype=np.uint64))
+        ones.add(words)
+        twos.add(words[:-1] * np.uint64(_SPREAD) + words[1:])  # modulo 2^64
         datasets[row.origin.dataset if row.origin else WITHOUT] += 1
         if task := row.notes.get("task"):
             tasks[normalise(task)] += 1
@@ -85,13 +84,12 @@ class _Different:
         self._limit = _SPACE
         self._seen: set[int] = set()
 
-    def add(self, number: int) -> None:
-        self.total += 1
-        if number < self._limit:
-            self._seen.add(number)
-            if len(self._seen) > _HELD:
-                self._limit //= 2
-                self._seen = {one for one in self._seen if one < self._limit}
+    def add(self, numbers: NDArray[Any]) -> None:
+        self.total += len(numbers)
+        self._seen.update(numbers[numbers <= self._limit - 1].tolist())
+        while len(self._seen) > _HELD:
+            self._limit //= 2
+            self._seen = {one for one in self._seen if one < self._limit}
 
     @property
     def share(self) -> float | None:
