@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from heapq import nsmallest
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,7 @@ def _train(pupil: Pupil, base: str, test: tuple[Rows, str], watch: Watch) -> _Ex
         "student", settings, base, str(pupil.seed), task.kind, *task.label_names, lessons.rows.key, test_digest,
         *([lessons.held_back.key] if lessons.held_back else []),
     )  # fmt: skip
-    asked = pupil.settings.model_dump_json(include={*SCORING})  # which only some students have
-    examined = key if asked == "{}" else digest(key, asked)
+    examined = digest(key, pupil.settings.model_dump_json(include={*SCORING}))
     scores, predictions = folder / "scores.json", folder / "predictions.parquet"
     done = _done(scores) if predictions.exists() else {}
     if done.get("key") == examined:
@@ -191,13 +191,13 @@ class _Part:
 def _probe(test: Rows) -> Callable[[Model], float]:
     """How many of some test rows a student has right on its way; the same rows always, and no choice is made by it."""
 
-    some: list[Example] = []
+    @cache
+    def some() -> list[Example]:
+        return nsmallest(PROBED, test, key=lambda row: digest(row.id))
 
     def probe(model: Model) -> float:
-        some[:] = some or nsmallest(PROBED, test, key=lambda row: digest(row.id))
-        return sum(answer.output == row.target for answer, row in zip(model.predict(some), some, strict=True)) / len(
-            some
-        )
+        right = [answer.output == row.target for answer, row in zip(model.predict(some()), some(), strict=True)]
+        return sum(right) / len(right)
 
     return probe
 
