@@ -134,7 +134,7 @@ def test_a_body_that_comes_byte_by_byte_does_not_stall():
         assert post(url, stall_timeout_s=0.3).body == b'{"a": 123}'
 
 
-@pytest.mark.parametrize("odd", [b"X-Left: \xe9", b"X-Left : 3", b"X-Folded: a\r\n  b", b"X-Bell: \x07"])
+@pytest.mark.parametrize("odd", [b"X-Left: \xe9", b"X-Folded: a\r\n  b", b"X-Bell: \x07"])
 def test_odd_headers_cost_no_answer(odd: bytes):
     with serving(HEAD + odd + b"\r\nX-Right: 1\r\nContent-Length: 2\r\n\r\n{}") as (url, _):
         answer = post(url)
@@ -182,11 +182,10 @@ def test_a_proxy_of_the_environment_is_used_and_its_exceptions_are_not(ledger: L
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_file_that_is_kept_elsewhere_is_fetched_without_the_key(host: str):
     async def fetch(url: str) -> tuple[int, bytes]:
-        http = Http({"Authorization": "Bearer k"}, proxy=None, timeout_s=5, connect_timeout_s=5, downloads=True)
-        async with http.stream(url) as file:
-            whole = file.status, b"".join([part async for part in file.parts])
-        await http.aclose()
-        return whole
+        http = Http({"Authorization": "Bearer k"}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        into = io.BytesIO()
+        async with aclosing(http):
+            return (await http.fetch(url, into)).status, into.getvalue()
 
     with serving(CHUNKED + b"3\r\none\r\n0\r\n\r\n") as (store, asked_for):
         there = store.replace("127.0.0.1", host).encode()
@@ -201,9 +200,9 @@ def test_a_file_that_is_kept_elsewhere_is_fetched_without_the_key(host: str):
 
 def test_a_redirect_that_leads_nowhere_tells_nothing_secret():
     async def fetch(url: str) -> None:
-        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5, downloads=True)
-        async with aclosing(http), http.stream(url):
-            pass
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        async with aclosing(http):
+            await http.fetch(url, io.BytesIO())
 
     moved = b"HTTP/1.1 302 Found\r\nLocation: s3://x/y?signature=hidden\r\nContent-Length: 0\r\n\r\n"
     with serving(moved) as (url, _), pytest.raises(Unanswered) as caught:

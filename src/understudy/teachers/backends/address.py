@@ -6,14 +6,11 @@ import base64
 import ipaddress
 import os
 import re
-from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pyreqwest.http import Url
-
 from understudy.errors import SettingsError
-from understudy.teachers.backends.http import Http
+from understudy.teachers.backends.http import Http, is_url
 from understudy.teachers.backends.redact import Secrets
 from understudy.teachers.settings import TeacherSettings, has_port, public_url
 
@@ -28,8 +25,7 @@ class Address:
         self.shown = public_url(url)
         try:
             self._parts = urlsplit(url)
-            is_one = self._parts.scheme in ("http", "https") and self._parts.hostname and has_port(self._parts)
-            Url(self.at(""))
+            is_one = has_port(self._parts) and is_url(self.at(""))
         except ValueError:
             is_one = False
         if not is_one:
@@ -79,22 +75,21 @@ class Address:
         return f"export {self._key_name}=... and run again, or name another variable in teacher.api_key_env"
 
     def http(self, timeout_s: float, connect_timeout_s: float = 10.0, stall_timeout_s: float | None = None) -> Http:
-        """A pool of connections for calls of the API."""
-        return self._pool(timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, stall_timeout_s=stall_timeout_s)
-
-    def downloads(self, timeout_s: float) -> Http:
-        """A pool of connections for files; some keep them in a store elsewhere."""
-        return self._pool(timeout_s=timeout_s, connect_timeout_s=timeout_s, downloads=True)
-
-    def _pool(self, **how: Any) -> Http:
+        """A pool of connections."""
         proxy = None if proxy_bypass(self._parts.hostname or "") else getproxies().get(self._parts.scheme)
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
         try:
-            return Http(self._headers(), proxy=proxy, **how)
+            return Http(
+                self._headers(),
+                proxy=proxy,
+                timeout_s=timeout_s,
+                connect_timeout_s=connect_timeout_s,
+                stall_timeout_s=stall_timeout_s,
+            )
         except ValueError:
             raise SettingsError(
-                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address; write e.g. "
+                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address of an HTTP proxy; write e.g. "
                 "HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
             ) from None
 

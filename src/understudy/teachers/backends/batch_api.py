@@ -6,6 +6,7 @@ The fields are those of https://developers.openai.com/api/reference/resources/ba
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -147,24 +148,20 @@ class BatchApi:
             after = {"after": _id(batches[-1])}
 
     async def lines(self, file_id: str) -> AsyncGenerator[bytes, None]:
-        """The lines of a file as they come.
+        """The lines of a file.
 
         Raises:
             Gone: there is no such file.
         """
         at = self._address.at(f"files/{quote(file_id, safe='')}/content")
-        with self._asking():
-            async with self._downloads.stream(at) as file:
-                if file.status != 200:
-                    self._refuse(file.status, file.headers, b"".join([part async for part in file.parts]))
-                rest: list[bytes] = []
-                async for part in file.parts:
-                    first, *more = part.split(b"\n")
-                    rest.append(first)
-                    for following in more:
-                        yield b"".join(rest)
-                        rest = [following]
-                yield b"".join(rest)
+        with tempfile.TemporaryFile(prefix="understudy-") as file:
+            with self._asking():
+                answer = await self._calls.fetch(at, file)
+            file.seek(0)
+            if answer.status != 200:
+                self._refuse(answer.status, answer.headers, file.read())
+            for line in file:
+                yield line
 
     def read(self, line: bytes, latency_s: float) -> tuple[str, Said] | None:
         """What a line of such a file says: see ``read_line``."""
@@ -172,17 +169,12 @@ class BatchApi:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for pool in (vars(self).get("_calls"), vars(self).get("_downloads")):
-            if pool is not None:
-                await pool.aclose()
+        if (calls := vars(self).get("_calls")) is not None:
+            await calls.aclose()
 
     @cached_property
     def _calls(self) -> Http:
         return self._address.http(self._timeout_s)
-
-    @cached_property
-    def _downloads(self) -> Http:
-        return self._address.downloads(self._timeout_s)
 
     async def _json(self, call: Awaitable[Answer]) -> dict[str, Any]:
         with self._asking():

@@ -135,9 +135,9 @@ def reason_of(status: int, code: str, message: str) -> str:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the endpoint tells us to wait, in seconds, by any of the headers in use; ``None`` if it does not."""
-    if milliseconds := headers.get("Retry-After-Ms"):
+    if milliseconds := headers.get("retry-after-ms"):
         return _seconds(milliseconds + "ms")
-    value = headers.get("Retry-After")
+    value = headers.get("retry-after")
     return _seconds(value) if value else used_up_s(headers)
 
 

@@ -1,110 +1,48 @@
-"""HTTP to one endpoint: its connections, and the ways in which a request goes unanswered.
-
-reqwest does the work, in Rust and beside the interpreter: a request costs half of what a client in Python takes.
-"""
+"""HTTP to one endpoint: a pool of connections, and what goes along with each request."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
+import base64
+import os
+import re
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import IO, Any, TypeVar
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from socket import SOCK_STREAM
+from typing import IO, Any, NamedTuple
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from uuid import uuid4
 
-from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import BuilderError, RequestError, RequestTimeoutError
-from pyreqwest.http import HeaderMap
-from pyreqwest.multipart import FormBuilder, PartBuilder
-from pyreqwest.proxy import ProxyBuilder
-from pyreqwest.request import RequestBuilder
-from pyreqwest.response import Response
+from aiohappyeyeballs import start_connection
 
-T = TypeVar("T")
+from understudy.teachers.backends.connection import Answer, Connection, Stalled, TimedOut, Unanswered, Unreachable
+
+__all__ = ["Answer", "Http", "Stalled", "TimedOut", "Unanswered", "Unreachable", "is_url", "new_loop"]
 
 _CHUNK = 2**16  # bytes of a file that are read at once
-_LARGEST = 2**28  # bytes of an answer that is held in memory
-_LETTING_GO_S = 0.1
-_LATE_S = 0.1
-
-_let_go_at = float("-inf")  # the last client, in monotonic seconds
-
-
-class Unanswered(Exception):
-    """No answer came; the request may have been carried out all the same. The text may hold what is secret."""
-
-
-class Unreachable(Unanswered):
-    """Nobody is there: nothing was sent."""
-
-
-class TimedOut(Unanswered):
-    """It took longer than is waited."""
-
-
-class Stalled(TimedOut):
-    """An answer began to come and stopped."""
-
-
-class Headers(Mapping[str, str]):
-    """Values by name in any case; those that are no text are left out."""
-
-    def __init__(self, sent: HeaderMap) -> None:
-        self._sent = sent
-
-    def __getitem__(self, name: str) -> str:
-        try:
-            return self._sent[name]
-        except ValueError:
-            raise KeyError(name) from None
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Quicker than the mapping's own: asked for several a request."""
-        try:
-            return self._sent.get(name, default)
-        except ValueError:
-            return default
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sent)
-
-    def __len__(self) -> int:
-        return len(self._sent)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, whatever its status."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """An answer whose body comes in parts."""
-
-    status: int
-    headers: Headers
-    parts: AsyncIterator[bytes]
+_LOOKS = 4  # in a row at an answer that does not go on: it has stalled
+_FREE_S = 60.0  # a connection that was not used for longer may have died unnoticed
+_RESOLVED_S = 30.0  # how long an address is known
+_NEXT_ADDRESS_S = 0.25  # after which the next address of a host is tried beside the one before
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_MOST_MOVES = 10
+_PORTS = {"http": 80, "https": 443}
 
 
 class Http:
-    """A pool of connections, and what goes along with each request. Calls come from one event loop.
+    """HTTP/1.1 to one endpoint. Calls come from one event loop, see ``new_loop``.
 
     Args:
         headers: sent with every request.
         proxy: the URL of a proxy; ``None`` is none, whatever the environment says.
         timeout_s: of a request, from its beginning to the last byte of its answer.
         stall_timeout_s: between two parts of an answer; ``None``: as long as the request may take.
-        downloads: only each part of an answer is waited for as long, and redirects are followed, without the key
-            where they lead elsewhere.
 
     Raises:
-        ValueError: the proxy is no address.
+        ValueError: the proxy is no address of one.
         Unanswered, Unreachable, TimedOut, Stalled: every request may.
     """
 
@@ -116,135 +54,239 @@ class Http:
         timeout_s: float,
         connect_timeout_s: float,
         stall_timeout_s: float | None = None,
-        downloads: bool = False,
     ) -> None:
-        within = min(connect_timeout_s, 0.9 * timeout_s)  # what ends first says that nothing was sent
-        builder = ClientBuilder().default_headers(headers).user_agent("understudy").no_proxy()
-        builder = builder.follow_redirects(downloads).referer(False).connect_timeout(timedelta(seconds=within))
-        builder = builder.deflate(False)  # servers disagree what it is
-        builder = builder.http1_allow_obsolete_multiline_headers_in_responses(True)
-        builder = builder.http1_ignore_invalid_headers_in_responses(True)
-        builder = builder.http1_allow_spaces_after_header_name_in_responses(True)
-        if not downloads:
-            builder = builder.timeout(timedelta(seconds=timeout_s))
-        self._client: Client = (builder.proxy(ProxyBuilder.all(proxy)) if proxy else builder).build()
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._proxy = _target(proxy) if proxy else None
+        self._for_proxy = _for_proxy(proxy) if proxy else ""
         self._timeout_s = timeout_s
-        self._stalls = _Stalls(stall_timeout_s or timeout_s)
+        self._connect_timeout_s = min(connect_timeout_s, 0.9 * timeout_s)  # what ends first says that nothing was sent
+        self._look_s = (stall_timeout_s or timeout_s) / _LOOKS
+        self._connections: set[Connection] = set()
+        self._free: defaultdict[_Origin, list[Connection]] = defaultdict(list)  # the last one is used first
+        self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}  # until when, and addresses
+        self._resolving = asyncio.Lock()
+        self._looking: asyncio.TimerHandle | None = None
 
     async def get(self, url: str) -> Answer:
         """Ask for what is at a URL."""
-        return await self._whole(self._client.get(url))
+        to = _target(url)
+        return await self._ask(to, self._head("GET", to), within_s=self._timeout_s)
 
     async def post(self, url: str, body: bytes) -> Answer:
         """Send a body of JSON."""
-        return await self._whole(self._client.post(url).header("Content-Type", "application/json").body_bytes(body))
+        to = _target(url)
+        head = self._head("POST", to, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
+        return await self._ask(to, head + body, within_s=self._timeout_s)
 
     async def upload(self, url: str, file: IO[bytes], size: int, *, more_s: float, **fields: str) -> Answer:
         """Send a form of ``fields`` and a file of ``size`` bytes, for which it may take ``more_s`` longer."""
-        file.seek(0)
-        chunks = iter(lambda: file.read(_CHUNK), b"")
-        part = PartBuilder.from_stream_with_length(chunks, size).mime("application/jsonl").file_name("requests.jsonl")
-        form = FormBuilder()
-        for name, value in fields.items():
-            form = form.text(name, value)
-        within = timedelta(seconds=self._timeout_s + more_s)
-        return await self._whole(self._client.post(url).multipart(form.part("file", part)).timeout(within))
+        mark = uuid4().hex
+        part = f'--{mark}\r\nContent-Disposition: form-data; name="'
+        before = "".join(f'{part}{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+        before += f'{part}file"; filename="requests.jsonl"\r\nContent-Type: application/jsonl\r\n\r\n'
+        after = f"\r\n--{mark}--\r\n"
 
-    @asynccontextmanager
-    async def stream(self, url: str) -> AsyncIterator[Incoming]:
-        """What is at a URL, as it comes."""
-        try:
-            async with AsyncExitStack() as stack:
-                sent = self._client.get(url).streamed_read_buffer_limit(0).build_streamed()
-                response = await self._stalls.watch(stack.enter_async_context(sent))
-                yield Incoming(response.status, Headers(response.headers), self._parts(response))
-        except (RequestError, BuilderError) as error:
-            raise _unanswered(error) from None
+        def body() -> Iterator[bytes]:
+            yield before.encode()
+            file.seek(0)
+            yield from iter(lambda: file.read(_CHUNK), b"")
+            yield after.encode()
+
+        to, length = _target(url), len(before.encode()) + size + len(after)
+        kind = f"Content-Type: multipart/form-data; boundary={mark}\r\nContent-Length: {length}\r\n"
+        return await self._ask(to, self._head("POST", to, kind), body(), within_s=self._timeout_s + more_s)
+
+    async def fetch(self, url: str, into: IO[bytes]) -> Answer:
+        """Write what is at a URL into a file.
+
+        Each part is waited for as long as else for a whole answer. It may lie in a store elsewhere: then ``headers``
+        are not sent there.
+        """
+        origin = _target(url).origin
+        for _ in range(_MOST_MOVES):
+            to = _target(url)
+            answer = await self._ask(to, self._head("GET", to, is_here=to.origin == origin), into=into)
+            if answer.status not in _MOVED or not (place := answer.headers.get("location")):
+                return answer
+            url = urljoin(url, place)
+            if not is_url(url):
+                raise Unanswered("the endpoint redirects to no address")
+            into.seek(0)
+            into.truncate()
+        raise Unanswered("the endpoint redirects without an end")
 
     async def aclose(self) -> None:
         """Close the connections; nothing more can be sent."""
-        global _let_go_at
-        if (client := self.__dict__.pop("_client", None)) is not None:
-            await client.close()
-            del client
-        _let_go_at = time.monotonic()
+        if self._looking:
+            self._looking.cancel()
+        for connection in self._connections:
+            connection.close()
+        await asyncio.sleep(0)  # for the loop to close them
 
-    async def _whole(self, request: RequestBuilder) -> Answer:
+    def _head(self, method: str, to: _Target, more: str = "", *, is_here: bool = True) -> bytes:
+        path, own = to.path, self._headers if is_here else ""
+        if self._proxy and to.scheme == "http":
+            path, own = f"http://{to.name}{path}", own + self._for_proxy
+        return (
+            f"{method} {path} HTTP/1.1\r\nHost: {to.name}\r\nUser-Agent: understudy\r\nAccept: */*\r\n"
+            f"Accept-Encoding: gzip\r\n{own}{more}\r\n"
+        ).encode()
+
+    async def _ask(
+        self,
+        to: _Target,
+        request: bytes,
+        more: Iterable[bytes] = (),
+        *,
+        within_s: float | None = None,
+        into: IO[bytes] | None = None,
+    ) -> Answer:
         try:
-            async with request.streamed_read_buffer_limit(0).build_streamed() as response:
-                size, length, parts = 0, int(response.get_header("content-length") or -1), []
-                while size != length:
-                    part = await self._stalls.watch(response.body_reader.read_chunk())
-                    if part is None:
-                        break
-                    parts.append(part)
-                    size += len(part)
-                    if size > _LARGEST:
-                        raise Unanswered(f"the answer is larger than {_LARGEST >> 20} MB")
-                return Answer(response.status, Headers(response.headers), b"".join(parts))
-        except (RequestError, BuilderError) as error:
-            raise _unanswered(error) from None
+            async with asyncio.timeout(within_s):
+                connection = self._free_one(to) or await self._open(to)
+                answer = await connection.ask(request, more, into=into)
+        except TimeoutError:
+            raise TimedOut from None
+        if connection.is_free:
+            self._free[to.origin].append(connection)
+        return answer
 
-    async def _parts(self, response: Response) -> AsyncIterator[bytes]:
-        while (part := await self._stalls.watch(response.body_reader.read_chunk())) is not None:
-            yield bytes(part)
+    def _free_one(self, to: _Target) -> Connection | None:
+        """The connection that was used last: if fewer are needed, the others are not kept alive."""
+        free = self._free[to.origin]
+        while free:
+            connection = free.pop()
+            if connection.is_free and time.monotonic() - connection.free_since < _FREE_S:
+                return connection
+            connection.close()
+        return None
 
-
-class _Stalls:
-    """Ends reads that take too long: one timer for all, where one for each would cost a tenth of a request."""
-
-    def __init__(self, after_s: float) -> None:
-        self._after_s = after_s
-        self._since: dict[asyncio.Task[Any], float] = {}  # the oldest first
-        self._ended: set[asyncio.Task[Any]] = set()
-        self._look_at: float | None = None
-
-    async def watch(self, read: Awaitable[T]) -> T:
-        """What is read; raises Stalled."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._since[task] = time.monotonic()
-        if self._look_at is None:
-            self._look_in(self._after_s)
+    async def _open(self, to: _Target) -> Connection:
+        loop, over = asyncio.get_running_loop(), self._proxy or to
+        connection = Connection(self._connections.discard)
+        secure = {"ssl": self._trusting, "server_hostname": to.host} if to.scheme == "https" else {}
         try:
-            return await read
-        except asyncio.CancelledError:
-            if task in self._ended and task.uncancel() == 0:  # and nobody else ends it at the same time
-                raise Stalled from None
-            raise
-        finally:
-            self._since.pop(task, None)
-            self._ended.discard(task)
+            async with asyncio.timeout(self._connect_timeout_s):
+                addresses = await self._addresses(over.host, over.port)
+                socket = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+                await loop.create_connection(lambda: connection, sock=socket, **({} if self._proxy else secure))
+                self._connections.add(connection)
+                if self._proxy and secure:
+                    await self._tunnel(connection, to)
+        except TimeoutError:
+            raise Unreachable(f"no connection to {over.name} within {self._connect_timeout_s:g} s") from None
+        except (OSError, Unanswered) as error:
+            raise Unreachable(f"no connection to {over.name}: {_said(error)}") from None
+        if self._looking is None:
+            self._look_later()
+        return connection
 
-    def _look_in(self, for_s: float) -> None:
-        self._look_at = time.monotonic() + for_s
-        asyncio.get_running_loop().call_later(for_s, self._look)
+    async def _tunnel(self, connection: Connection, to: _Target) -> None:
+        """Have the proxy pass on what is sent from now on, and send it encrypted."""
+        there = f"{to.name}:443" if to.port == 443 else to.name
+        request = f"CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n{self._for_proxy}\r\n"
+        answer = await connection.ask(request.encode(), for_a_tunnel=True)
+        if answer.status != 200:
+            connection.close()
+            raise Unanswered(f"it does not lead to {to.name} ({answer.status})")
+        await connection.secure(self._trusting, to.host)
+
+    async def _addresses(self, host: str, port: int) -> list[Any]:
+        async with self._resolving:  # of many connections at once the first one asks
+            until, addresses = self._resolved.get((host, port), (0.0, []))
+            if time.monotonic() > until:
+                addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+                self._resolved[host, port] = time.monotonic() + _RESOLVED_S, addresses
+            return addresses
+
+    @cached_property
+    def _trusting(self) -> ssl.SSLContext:
+        """Those whom the system trusts, or SSL_CERT_FILE and SSL_CERT_DIR name."""
+        context, paths = ssl.create_default_context(), ssl.get_default_verify_paths()
+        if not (paths.cafile or paths.capath):
+            import certifi  # some installations of Python know of none
+
+            context.load_verify_locations(certifi.where())
+        return context
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(self._look_s, self._look)
 
     def _look(self) -> None:
-        now, due, self._look_at = time.monotonic(), self._look_at or 0.0, None
-        if now > due + _LATE_S:  # the loop stood still: what has come meanwhile is read first
-            self._look_in(_LATE_S)
-            return
-        for task, since in list(self._since.items()):
-            if now - since < self._after_s:
-                self._look_in(self._after_s - (now - since))
-                return
-            del self._since[task]
-            self._ended.add(task)
-            task.cancel()
+        """One timer for all answers: one for each would cost a tenth of a request."""
+        for connection in self._connections:
+            connection.look(_LOOKS)
+        self._look_later()
 
 
-def _settle() -> None:
-    """reqwest's thread ends shortly after its client, and aborts the process if it finds the interpreter gone."""
-    time.sleep(max(0.0, _let_go_at + _LETTING_GO_S - time.monotonic()))
+def is_url(text: str) -> bool:
+    """Whether it is an address that a request can go to."""
+    try:
+        return bool(_target(text))
+    except ValueError:
+        return False
 
 
-atexit.register(_settle)
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop, the quicker one where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
-def _unanswered(error: RequestError | BuilderError) -> Unanswered:
-    causes = [cause["message"] for cause in error.details["causes"] or ()]
-    said = ": ".join(causes[1:]) or error.message  # the first one tells the URL
-    if any("(Connect)" in cause for cause in causes):  # the error's class says so of a broken connection too
-        return Unreachable(said)
-    return TimedOut(said) if isinstance(error, RequestTimeoutError) else Unanswered(said)
+_Origin = tuple[str, str, int]
+
+
+class _Target(NamedTuple):
+    """Where a request goes."""
+
+    scheme: str
+    host: str
+    port: int
+    name: str  # host and port as a header has them
+    path: str
+
+    @property
+    def origin(self) -> _Origin:
+        """Whose connection it is."""
+        return self[:3]
+
+
+@lru_cache(maxsize=1024)
+def _target(url: str) -> _Target:
+    """Raises ValueError: it is no address."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").encode("idna").decode()
+    if parts.scheme not in _PORTS or not re.fullmatch(r"[\w.:%~-]+", host):
+        raise ValueError("it is no address")
+    name = f"[{host}]" if ":" in host else host
+    port = parts.port or _PORTS[parts.scheme]
+    if port != _PORTS[parts.scheme]:
+        name = f"{name}:{port}"
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+    if parts.query:
+        path += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?[]")
+    return _Target(parts.scheme, host, port, name, path)
+
+
+def _for_proxy(proxy: str) -> str:
+    """The header that lets one in.
+
+    Raises:
+        ValueError: it is another kind of proxy.
+    """
+    parts = urlsplit(proxy)
+    if parts.scheme != "http":
+        raise ValueError("it is no proxy that speaks HTTP")
+    if not parts.username:
+        return ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+        return str(error)
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
