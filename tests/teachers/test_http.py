@@ -93,10 +93,63 @@ def test_bodies_in_chunks_and_packed_are_whole():
         assert post(url).body == b"hello" * 1000
 
 
+def test_what_comes_before_an_answer_is_none_and_what_has_no_length_ends_with_the_connection():
+    early = b"HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n"
+    with serving(early, HEAD + b"X-Late: 1\r\n\r\n", b'{"a":', b" 1}") as (url, _):
+        answer = post(url)
+    assert (answer.status, dict(answer.headers), answer.body) == (200, {"x-late": "1"}, b'{"a": 1}')
+    with serving(early, closes=False) as (url, _), pytest.raises(TimedOut) as caught:
+        post(url, timeout_s=0.3, stall_timeout_s=0.1)
+    assert not isinstance(caught.value, Stalled), "it may still be thinking"
+
+
+def test_a_connection_is_used_again_and_a_request_is_never_sent_twice():
+    connections: list[int] = []
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, (_, port) = listening.accept()
+                connections.append(port)
+                for number in range(3):
+                    requests.append(connection.recv(65536))
+                    if number < 2:
+                        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+                connection.close()  # in place of a third answer
+
+    async def ask() -> list[str]:
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        came = []
+        async with aclosing(http):
+            for number in range(5):
+                try:
+                    came.append((await http.post(url, b"%d" % number)).body.decode())
+                except Unanswered as error:
+                    came.append(type(error).__name__)
+        return came
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert asyncio.run(ask()) == ["{}", "{}", "Unanswered", "{}", "{}"]
+        listening.shutdown(socket.SHUT_RDWR)
+    assert len(connections) == 2
+    assert [request[-1:] for request in requests[:5]] == [b"0", b"1", b"2", b"3", b"4"]
+
+
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"no HTTP\r\n\r\n", HEAD[:9], HEAD + b"Content-Length: 9\r\n\r\n{}", CHUNKED + b"2\r\n{"],
-    ids=["nothing", "nonsense", "half a head", "half a body", "half a chunk"],
+    [
+        b"",
+        b"no HTTP\r\n\r\n",
+        HEAD[:9],
+        HEAD + b"Content-Length: 9\r\n\r\n{}",
+        CHUNKED + b"2\r\n{",
+        HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}")[:-4],
+        HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+    ids=["nothing", "nonsense", "half a head", "half a body", "half a chunk", "half a package", "no package"],
 )
 def test_a_broken_answer_is_no_answer_and_may_have_cost(sent: bytes):
     with serving(sent) as (url, _), pytest.raises(Unanswered) as caught:
@@ -231,27 +284,98 @@ asyncio.run(ask())
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
-def test_a_process_ends_well_right_after_it_has_asked_over_tls(tmp_path: Path):
-    subprocess.run(["bash", "-ec", CA], cwd=tmp_path, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with cert.pem and key.pem of localhost, and ca.pem, which vouches for them."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made with openssl")
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run(["bash", "-ec", CA], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@contextmanager
+def serving_tls(certificates: Path) -> Iterator[int]:
+    """A server that answers whatever it is asked with ``ok``; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = secured.accept()
+            except ssl.SSLError:
+                continue  # who does not trust us
+            except OSError:
+                return
+            connection.recv(65536)
+            connection.sendall(HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
+            connection.close()
+
     with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                with suppress(ssl.SSLError):
-                    connection, _ = secured.accept()
-                    connection.recv(65536)
-                    connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")
-
         secured = context.wrap_socket(listening, server_side=True)
         threading.Thread(target=serve, daemon=True).start()
-        command = [sys.executable, "-c", ASK_ONCE, f"https://localhost:{secured.getsockname()[1]}/"]
-        for _ in range(8):  # without the wait at its end most of them abort
-            trusting = {**os.environ, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
-            done = subprocess.run(command, capture_output=True, text=True, env=trusting)
-            assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+        yield secured.getsockname()[1]
+        secured.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxying(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that answers so, and then passes on what comes to the port it was asked for, and back."""
+    told: list[bytes] = []
+
+    def passed(start: socket.socket, end: socket.socket) -> None:
+        with suppress(OSError):
+            while part := start.recv(65536):
+                end.sendall(part)
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                asking, _ = listening.accept()
+                told.append(asking.recv(65536))
+                asking.sendall(answer)
+                port = int(told[-1].split()[1].rpartition(b":")[2])
+                there = socket.create_connection(("127.0.0.1", port))
+                for ends in ((asking, there), (there, asking)):
+                    threading.Thread(target=passed, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://me:a%2Fb@127.0.0.1:{listening.getsockname()[1]}", told
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_passes_on_what_only_the_endpoint_can_read(certificates: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+
+    async def ask(proxy: str, port: int) -> list[bytes]:
+        http = Http({"Authorization": "Bearer k"}, proxy=proxy, timeout_s=5, connect_timeout_s=5)
+        async with aclosing(http):
+            return [(await http.post(f"https://localhost:{port}/v1", b"{}")).body for _ in range(2)]
+
+    with serving_tls(certificates) as port:
+        with proxying(b"HTTP/1.1 200 Connection established\r\n\r\n") as (proxy, told):
+            assert asyncio.run(ask(proxy, port)) == [b"ok", b"ok"]
+        assert told[0].startswith(b"CONNECT localhost:%d HTTP/1.1\r\n" % port)
+        assert b"Proxy-Authorization: Basic bWU6YS9i\r\n" in told[0]
+        assert not any(b"Bearer" in head for head in told)
+        refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+        with proxying(refused) as (proxy, _), pytest.raises(Unreachable, match="403"):
+            asyncio.run(ask(proxy, port))
+    for other in ("socks5://127.0.0.1:1080", "https://127.0.0.1:3128"):
+        with pytest.raises(ValueError):
+            Http({}, proxy=other, timeout_s=5, connect_timeout_s=5)
+
+
+@pytest.mark.slow
+def test_a_process_ends_well_right_after_it_has_asked_over_tls(certificates: Path):
+    with serving_tls(certificates) as port:
+        command = [sys.executable, "-c", ASK_ONCE, f"https://localhost:{port}/"]
+        trusting = {**os.environ, "SSL_CERT_FILE": str(certificates / "ca.pem")}
+        done = subprocess.run(command, capture_output=True, text=True, env=trusting)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
         done = subprocess.run(command, capture_output=True, text=True)
         assert "certificate" in done.stderr, "and who does not trust it is told"

@@ -89,8 +89,8 @@ class Address:
             )
         except ValueError:
             raise SettingsError(
-                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address of an HTTP proxy; write e.g. "
-                "HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
+                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address of an HTTP proxy; write "
+                "e.g. HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
             ) from None
 
     def _headers(self) -> dict[str, str]:

@@ -1,14 +1,12 @@
-"""One connection to a server: a request goes out, an answer comes in. llhttp reads it, through the package httptools."""
+"""One connection to a server: a request goes out, an answer comes in. The package httptools (llhttp) reads it."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from httptools import HttpParserError, HttpResponseParser
 
@@ -31,8 +29,7 @@ class Stalled(TimedOut):
     """An answer began to come and stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back, whatever its status."""
 
     status: int
@@ -47,54 +44,77 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, gone: Callable[[Connection], None]) -> None:
         self.is_free = True  # for another request
-        self.free_since = 0.0  # monotonic seconds
+        self.free_since = 0.0  # in the loop's time
         self._gone = gone
-        self._coming: _Coming | None = None
+        self._loop = asyncio.get_running_loop()
+        self._parser = _parser(self)  # one for all answers: as it and this refer to each other, each would be garbage
         self._may_write = asyncio.Event()
         self._may_write.set()
+        self._answer: asyncio.Future[Answer] | None = None
+        # Of the answer that is coming in:
+        self._headers: dict[str, str] = {}
+        self._parts: list[bytes] = []
+        self._into: IO[bytes] | None = None
+        self._unpacker: Any = None
+        self._size = 0
+        self._ends_with_connection = self._is_for_tunnel = False
+        self._came = 0  # bytes, and how many there were at the last look
+        self._seen = 0
+        self._quiet = 0  # looks since it last went on
 
     async def ask(
-        self, request: bytes, more: Iterable[bytes] = (), *, into: IO[bytes] | None = None, for_a_tunnel: bool = False
+        self,
+        request: Iterable[bytes],
+        *,
+        until: float | None = None,
+        into: IO[bytes] | None = None,
+        for_tunnel: bool = False,
     ) -> Answer:
-        """Send a request and wait for the whole answer, and no longer than until the head of it ``for_a_tunnel``.
+        """Send a request, in as many parts, and wait for the whole answer; ``for_tunnel`` only for its head.
+
+        ``until`` is in the loop's time; the body goes ``into`` a file, if there is one.
 
         Raises:
-            Unanswered, Stalled: none came. The connection is closed then, and also where the wait for it is cancelled.
+            Unanswered, TimedOut, Stalled: none came. The connection is closed then, and where the wait is cancelled.
         """
         self.is_free = False
-        self._coming = coming = _Coming(into, for_a_tunnel)
+        self._answer = answer = self._loop.create_future()
+        self._parts, self._into, self._unpacker, self._is_for_tunnel = [], into, None, for_tunnel
+        self._size = self._came = self._seen = self._quiet = 0
+        timer = self._loop.call_at(until, self._fail, TimedOut()) if until is not None else None
         try:
-            self._transport.write(request)
-            for part in more:
+            for part in request:
                 await self._may_write.wait()
-                if coming.end.done():  # refused already
+                if answer.done():  # refused before it was sent
                     break
                 self._transport.write(part)
-            answer = await coming.end
+            return await answer
         except BaseException:
             self.close()
             raise
         finally:
-            self._coming = None
-        self.is_free, self.free_since = coming.leaves_it_open, time.monotonic()
-        if not self.is_free:
-            self.close()
-        return answer
+            self._answer = self._into = None
+            self.free_since = self._loop.time()
+            if timer is not None:
+                timer.cancel()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on encrypted, with the host at the other end of a tunnel."""
-        loop = asyncio.get_running_loop()
-        secured = await loop.start_tls(self._transport, self, context, server_hostname=host)
+        secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
         assert secured is not None
-        self._transport = secured
+        self._transport, self._parser, self.is_free = secured, _parser(self), True
 
     def look(self, looks: int) -> None:
         """End an answer that has not gone on at so many looks in a row.
 
         Looks are counted and not seconds: if the loop stood still, what has come meanwhile is read first.
         """
-        if self._coming is not None:
-            self._coming.look(looks)
+        if self._answer is None or not (self._has_begun or self._into):  # what is written has to begin soon, too
+            return
+        seen, self._seen = self._seen, self._came
+        self._quiet = self._quiet + 1 if seen == self._seen else 0
+        if self._quiet >= looks:
+            self._fail(Stalled())
 
     def close(self) -> None:
         """Close it at once; who waits for an answer is told."""
@@ -107,16 +127,21 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._coming is None:
-            self.close()  # nothing was asked: mostly that it closes
-        else:
-            self._coming.feed(data)
+        if self._answer is None or self._answer.done():  # nothing was asked: mostly that it closes
+            self.close()
+            return
+        self._came += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            self._fail(Unanswered(f"no answer in HTTP came back ({error.__context__ or error})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_free = False
-        self._may_write.set()
-        if self._coming is not None:
-            self._coming.closed(exc)
+        if self._ends_with_connection and exc is None:
+            self._complete()
+        else:
+            self._fail(Unanswered(f"the connection ended before the answer was whole{f': {exc}' if exc else ''}"))
         self._gone(self)
 
     def pause_writing(self) -> None:
@@ -125,75 +150,23 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._may_write.set()
 
-
-class _Coming:
-    """An answer that is coming in."""
-
-    def __init__(self, into: IO[bytes] | None, for_a_tunnel: bool) -> None:
-        self.end: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.leaves_it_open = False
-        self._parser = HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
-        self._into = into
-        self._for_a_tunnel = for_a_tunnel
-        self._headers: dict[str, str] = {}
-        self._parts: list[bytes] = []
-        self._unpacker: Any = None
-        self._size = 0
-        self._ends_with_connection = False
-        self._came = 0  # bytes, and how many there were at the last look
-        self._seen = 0
-        self._quiet = 0  # looks since it last went on
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is more of it than that it will come."""
-        return self._parser.get_status_code() >= 200
-
-    def feed(self, data: bytes) -> None:
-        """Read more of it."""
-        self._came += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserError as error:
-            self._fail(Unanswered(f"no answer in HTTP came back ({error.__context__ or error})"))
-
-    def closed(self, error: Exception | None) -> None:
-        """Nothing more comes."""
-        if self._ends_with_connection and error is None:
-            self._is_whole()
-        else:
-            self._fail(
-                Unanswered(f"the connection was closed before the answer was whole{f': {error}' if error else ''}")
-            )
-
-    def look(self, looks: int) -> None:
-        """Fail when nothing more has come at so many looks in a row."""
-        if not self.has_begun and self._into is None:  # it may take as long as it may take
-            return
-        seen, self._seen = self._seen, self._came
-        self._quiet = self._quiet + 1 if seen == self._seen else 0
-        if self._quiet >= looks:
-            self._fail(Stalled())
-
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        self.leaves_it_open = False
-        self._headers = {}
+        self._headers, self.is_free, self._ends_with_connection = {}, False, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.isascii() and value.isascii():
-            self._headers[name.decode().strip().lower()] = value.decode().strip()
+            self._headers[name.decode().lower()] = value.decode()
 
     def on_headers_complete(self) -> None:
         headers = self._headers
         if "gzip" in headers.get("content-encoding", ""):
             self._unpacker = zlib.decompressobj(wbits=31)
-        if self._for_a_tunnel:
-            self.on_message_complete()
+        if self._is_for_tunnel:
+            self._complete()
         elif "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
-            self._ends_with_connection = self.has_begun
+            self._ends_with_connection = self._has_begun
 
     def on_body(self, part: bytes) -> None:
         if self._unpacker is not None:
@@ -207,16 +180,28 @@ class _Coming:
             self._parts.append(part)
 
     def on_message_complete(self) -> None:
-        if self.has_begun:
-            self.leaves_it_open = self._parser.should_keep_alive() or self._for_a_tunnel
-            self._is_whole()
+        if self._has_begun:
+            self.is_free = self._parser.should_keep_alive()
+            self._complete()
 
-    def _is_whole(self) -> None:
+    @property
+    def _has_begun(self) -> bool:
+        """Whether there is more of an answer than that it will come."""
+        return self._came > 0 and self._parser.get_status_code() >= 200
+
+    def _complete(self) -> None:
         if self._unpacker is not None and not self._unpacker.eof:
             self._fail(Unanswered("a packed answer was cut off"))
-        elif not self.end.done():
-            self.end.set_result(Answer(self._parser.get_status_code(), self._headers, b"".join(self._parts)))
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, b"".join(self._parts)))
 
     def _fail(self, error: Unanswered) -> None:
-        if not self.end.done():
-            self.end.set_exception(error)
+        self._may_write.set()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+
+def _parser(connection: Connection) -> HttpResponseParser:
+    parser = HttpResponseParser(connection)
+    parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
+    return parser

@@ -70,31 +70,34 @@ class Http:
     async def get(self, url: str) -> Answer:
         """Ask for what is at a URL."""
         to = _target(url)
-        return await self._ask(to, self._head("GET", to), within_s=self._timeout_s)
+        return await self._ask(to, [self._head("GET", to)], within_s=self._timeout_s)
 
     async def post(self, url: str, body: bytes) -> Answer:
         """Send a body of JSON."""
         to = _target(url)
         head = self._head("POST", to, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
-        return await self._ask(to, head + body, within_s=self._timeout_s)
+        return await self._ask(to, [head + body], within_s=self._timeout_s)
 
     async def upload(self, url: str, file: IO[bytes], size: int, *, more_s: float, **fields: str) -> Answer:
         """Send a form of ``fields`` and a file of ``size`` bytes, for which it may take ``more_s`` longer."""
-        mark = uuid4().hex
+        to, mark = _target(url), uuid4().hex
         part = f'--{mark}\r\nContent-Disposition: form-data; name="'
         before = "".join(f'{part}{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
         before += f'{part}file"; filename="requests.jsonl"\r\nContent-Type: application/jsonl\r\n\r\n'
         after = f"\r\n--{mark}--\r\n"
-
-        def body() -> Iterator[bytes]:
-            yield before.encode()
-            file.seek(0)
-            yield from iter(lambda: file.read(_CHUNK), b"")
-            yield after.encode()
-
-        to, length = _target(url), len(before.encode()) + size + len(after)
+        length = len(before) + size + len(after)
         kind = f"Content-Type: multipart/form-data; boundary={mark}\r\nContent-Length: {length}\r\n"
-        return await self._ask(to, self._head("POST", to, kind), body(), within_s=self._timeout_s + more_s)
+        head = self._head("POST", to, kind)
+
+        def parts() -> Iterator[bytes]:
+            file.seek(0)
+            begun = head + before.encode()
+            while chunk := file.read(_CHUNK):
+                yield begun + chunk
+                begun = b""
+            yield begun + after.encode()
+
+        return await self._ask(to, parts(), within_s=self._timeout_s + more_s)
 
     async def fetch(self, url: str, into: IO[bytes]) -> Answer:
         """Write what is at a URL into a file.
@@ -105,7 +108,7 @@ class Http:
         origin = _target(url).origin
         for _ in range(_MOST_MOVES):
             to = _target(url)
-            answer = await self._ask(to, self._head("GET", to, is_here=to.origin == origin), into=into)
+            answer = await self._ask(to, [self._head("GET", to, is_here=to.origin == origin)], into=into)
             if answer.status not in _MOVED or not (place := answer.headers.get("location")):
                 return answer
             url = urljoin(url, place)
@@ -135,20 +138,18 @@ class Http:
     async def _ask(
         self,
         to: _Target,
-        request: bytes,
-        more: Iterable[bytes] = (),
+        request: Iterable[bytes],
         *,
         within_s: float | None = None,
         into: IO[bytes] | None = None,
     ) -> Answer:
-        try:
-            async with asyncio.timeout(within_s):
-                connection = self._free_one(to) or await self._open(to)
-                answer = await connection.ask(request, more, into=into)
-        except TimeoutError:
-            raise TimedOut from None
+        until = asyncio.get_running_loop().time() + within_s if within_s is not None else None
+        connection = self._free_one(to) or await self._open(to)
+        answer = await connection.ask(request, until=until, into=into)
         if connection.is_free:
             self._free[to.origin].append(connection)
+        else:
+            connection.close()
         return answer
 
     def _free_one(self, to: _Target) -> Connection | None:
@@ -156,7 +157,7 @@ class Http:
         free = self._free[to.origin]
         while free:
             connection = free.pop()
-            if connection.is_free and time.monotonic() - connection.free_since < _FREE_S:
+            if connection.is_free and asyncio.get_running_loop().time() - connection.free_since < _FREE_S:
                 return connection
             connection.close()
         return None
@@ -185,7 +186,7 @@ class Http:
         """Have the proxy pass on what is sent from now on, and send it encrypted."""
         there = f"{to.name}:443" if to.port == 443 else to.name
         request = f"CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n{self._for_proxy}\r\n"
-        answer = await connection.ask(request.encode(), for_a_tunnel=True)
+        answer = await connection.ask([request.encode()], for_tunnel=True)
         if answer.status != 200:
             connection.close()
             raise Unanswered(f"it does not lead to {to.name} ({answer.status})")
