@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +120,19 @@ def others_cpu_s() -> float:
     except OSError:
         return 0.0
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def stolen_cpu_s() -> float:
+    """CPU seconds that the host gave to other machines; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
+def beside(figure: Callable[[list[Taken]], float], runs: list[Taken], bare: list[Taken]) -> float:
+    """The median over the rounds of a figure as a multiple of the bare loop's in the same round."""
+    return statistics.median(figure([one]) / figure([other]) for one, other in zip(runs, bare, strict=True))
 
 
 def rate(runs: list[Taken]) -> float:

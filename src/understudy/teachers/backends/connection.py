@@ -79,7 +79,8 @@ class Connection(asyncio.Protocol):
         """
         self.is_free = False
         self._answer = answer = self._loop.create_future()
-        self._parts, self._into, self._unpacker, self._is_for_tunnel = [], into, None, for_tunnel
+        self._into, self._is_for_tunnel = into, for_tunnel
+        self._unpacker, self._ends_with_connection = None, False
         self._size = self._came = self._seen = self._quiet = 0
         timer = self._loop.call_at(until, self._fail, TimedOut()) if until is not None else None
         try:
@@ -94,13 +95,18 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._answer = self._into = None
+            self._parts = []
             self.free_since = self._loop.time()
             if timer is not None:
                 timer.cancel()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on encrypted, with the host at the other end of a tunnel."""
-        secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
+        try:
+            secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
+        except BaseException:
+            self.close()
+            raise
         assert secured is not None
         self._transport, self._parser, self.is_free = secured, _parser(self), True
 
@@ -134,7 +140,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            self._fail(Unanswered(f"no answer in HTTP came back ({error.__context__ or error})"))
+            self._fail(Unanswered(f"what came back cannot be read ({error.__context__ or error})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_free = False
@@ -153,7 +159,7 @@ class Connection(asyncio.Protocol):
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        self._headers, self.is_free, self._ends_with_connection = {}, False, False
+        self._headers, self.is_free = {}, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.isascii() and value.isascii():
