@@ -14,6 +14,7 @@ from understudy.progress import Asking
 
 SECONDS_BETWEEN_LINES = 5.0
 _SHORT_S = 2.0  # a step that is done sooner is not worth a line
+_FEW = 10  # units tell no pace: the first of many that come together waited for all of them
 
 
 def watch() -> Live | Plain:
@@ -41,7 +42,7 @@ class _Step:
 
     def _pace(self, elapsed_s: float) -> list[str]:
         """How fast it goes and how long it will take, where both can be known."""
-        if not self.total or self.done in (self.first, self.total):
+        if not self.total or self.done == self.total or self.done - self.first < _FEW:
             return []
         rate = (self.done - self.first) / max(elapsed_s, 0.1)
         return [_rate(rate), f"about {_time((self.total - self.done) / rate)} left"]
