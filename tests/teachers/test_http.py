@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from asking import asked, examples
@@ -88,9 +89,56 @@ def test_what_is_sent_and_what_comes_back():
 def test_bodies_in_chunks_and_packed_are_whole():
     with serving(CHUNKED + b"2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n") as (url, _):
         assert post(url).body == b"{}abc"
-    packed = gzip.compress(b"hello" * 1000)
-    with serving(HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed), packed) as (url, _):
-        assert post(url).body == b"hello" * 1000
+    with serving(CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n2 \r\n{}\r\n0\r\n\r\n") as (url, _):
+        assert post(url).body == b"{}", "chunks count"
+    packed = gzip.compress(b"hello" * 1000) + gzip.compress(b"again")
+    with serving(HEAD + b"Content-Encoding: GZIP\r\nContent-Length: %d\r\n\r\n" % len(packed), packed) as (url, _):
+        assert post(url).body == b"hello" * 1000 + b"again"
+    late = b"HTTP/1.1 429 Wait\r\nRetry-After: 3\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"
+    with serving(late) as (url, _):
+        assert post(url)[::2] == (429, b"")
+
+
+def test_an_answer_that_comes_before_all_was_sent_ends_the_connection():
+    """What is left of a file must not be read as the next request, nor the next request as a part of it."""
+    told: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                told.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 413 Too large\r\nContent-Length: 0\r\n\r\n")
+                held.append(connection)  # and reads no more
+
+    async def ask(url: str) -> list[int]:
+        http = Http({}, proxy=None, timeout_s=20, connect_timeout_s=5)
+        async with aclosing(http):
+            size = 2**24
+            first = await http.upload(url, io.BytesIO(b"x" * size), size, purpose="batch", more_s=0)
+            return [first.status, (await http.post(url, b"{}")).status]
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        assert asyncio.run(ask(f"http://127.0.0.1:{listening.getsockname()[1]}")) == [413, 413]
+        listening.shutdown(socket.SHUT_RDWR)
+    assert len(told) == 2
+    assert told[1].endswith(b"\r\n\r\n{}")
+
+
+def test_what_follows_an_answer_belongs_to_nobody():
+    one, two = HEAD + b"Content-Length: 3\r\n\r\none", HEAD + b"Content-Length: 3\r\n\r\ntwo"
+
+    async def ask(url: str) -> tuple[bytes, list[bytes]]:
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        async with aclosing(http):
+            await http.fetch(url, into := io.BytesIO())
+            return into.getvalue(), [(await http.post(url, b"{}")).body for _ in range(2)]
+
+    with serving(one + two, closes=False) as (url, told):
+        assert asyncio.run(ask(url)) == (b"one", [b"one", b"one"])
+    assert len(told) == 3, "each on a connection of its own"
 
 
 def test_what_comes_before_an_answer_is_none_and_what_has_no_length_ends_with_the_connection():
@@ -148,8 +196,22 @@ def test_a_connection_is_used_again_and_a_request_is_never_sent_twice():
         CHUNKED + b"2\r\n{",
         HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"{}")[:-4],
         HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        HEAD + b"Transfer-Encoding: Chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        HEAD + b"X-Long: 1\r\n" * 2**17,
     ],
-    ids=["nothing", "nonsense", "half a head", "half a body", "half a chunk", "half a package", "no package"],
+    ids=[
+        "nothing",
+        "nonsense",
+        "half a head",
+        "half a body",
+        "half a chunk",
+        "half a package",
+        "no package",
+        "a chunk without an end",
+        "another protocol",
+        "a head without an end",
+    ],
 )
 def test_a_broken_answer_is_no_answer_and_may_have_cost(sent: bytes):
     with serving(sent) as (url, _), pytest.raises(Unanswered) as caught:
@@ -257,10 +319,28 @@ def test_a_redirect_that_leads_nowhere_tells_nothing_secret():
         async with aclosing(http):
             await http.fetch(url, io.BytesIO())
 
-    moved = b"HTTP/1.1 302 Found\r\nLocation: s3://x/y?signature=hidden\r\nContent-Length: 0\r\n\r\n"
-    with serving(moved) as (url, _), pytest.raises(Unanswered) as caught:
-        asyncio.run(fetch(url))
-    assert "hidden" not in str(caught.value)
+    for place in (b"s3://x/y?signature=hidden", b"http://[x/y?signature=hidden", b"/again?signature=hidden"):
+        moved = b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % place
+        with serving(moved) as (url, _), pytest.raises(Unanswered) as caught:
+            asyncio.run(fetch(url))
+        assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is /dev/full")
+def test_a_file_is_whole_or_not_there():
+    async def fetch(url: str, into: IO[bytes]) -> None:
+        http = Http({}, proxy=None, timeout_s=5, connect_timeout_s=5)
+        async with aclosing(http):
+            await http.fetch(url, into)
+
+    with serving(HEAD + b"\r\n", b"one\ntw") as (url, _), pytest.raises(Unanswered, match="where it ends"):
+        asyncio.run(fetch(url, io.BytesIO()))
+    with (
+        serving(HEAD + b"Content-Length: 3\r\n\r\none") as (url, _),
+        Path("/dev/full").open("wb", 0) as full,
+        pytest.raises(OSError, match="space"),
+    ):
+        asyncio.run(fetch(url, full))
 
 
 CA = """

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ from understudy.teachers.backends.openai import OpenAI
 from understudy.teachers.engine.jobs import Say
 from understudy.teachers.request import Refused, TryAgain
 from understudy.teachers.settings import TeacherSettings
+from understudy.workspace.files import disk_errors
 
 T = TypeVar("T")
 
@@ -154,7 +156,7 @@ class BatchApi:
             Gone: there is no such file.
         """
         at = self._address.at(f"files/{quote(file_id, safe='')}/content")
-        with tempfile.TemporaryFile(prefix="understudy-") as file:
+        with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryFile(prefix="understudy-") as file:
             with self._asking():
                 answer = await self._calls.fetch(at, file)
             file.seek(0)

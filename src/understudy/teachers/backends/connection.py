@@ -8,9 +8,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, NamedTuple
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 _LARGEST = 2**28  # bytes of an answer that is held in memory
+_LARGEST_HEAD = 2**20
 
 
 class Unanswered(Exception):
@@ -53,14 +54,13 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         # Of the answer that is coming in:
         self._headers: dict[str, str] = {}
+        self._head_size = self._size = 0  # bytes
         self._parts: list[bytes] = []
         self._into: IO[bytes] | None = None
         self._unpacker: Any = None
-        self._size = 0
+        self._has_begun = False  # there is more of it than that it will come
         self._ends_with_connection = self._is_for_tunnel = False
-        self._came = 0  # bytes, and how many there were at the last look
-        self._seen = 0
-        self._quiet = 0  # looks since it last went on
+        self._quiet = 0  # looks since it, or the request, last went on
 
     async def ask(
         self,
@@ -76,17 +76,19 @@ class Connection(asyncio.Protocol):
 
         Raises:
             Unanswered, TimedOut, Stalled: none came. The connection is closed then, and where the wait is cancelled.
+            OSError: the file cannot be written.
         """
         self.is_free = False
         self._answer = answer = self._loop.create_future()
         self._into, self._is_for_tunnel = into, for_tunnel
-        self._unpacker, self._ends_with_connection = None, False
-        self._size = self._came = self._seen = self._quiet = 0
+        self._has_begun = self._ends_with_connection = False
+        self._head_size = self._size = self._quiet = 0
         timer = self._loop.call_at(until, self._fail, TimedOut()) if until is not None else None
         try:
             for part in request:
                 await self._may_write.wait()
-                if answer.done():  # refused before it was sent
+                if answer.done():  # refused before all was sent: no other request can follow
+                    self.is_free = False
                     break
                 self._transport.write(part)
             return await answer
@@ -106,25 +108,24 @@ class Connection(asyncio.Protocol):
             secured = await self._loop.start_tls(self._transport, self, context, server_hostname=host)
         except BaseException:
             self.close()
+            self._gone(self)  # of an end in the handshake the loop tells only the caller
             raise
         assert secured is not None
-        self._transport, self._parser, self.is_free = secured, _parser(self), True
+        self._transport, self._parser = secured, _parser(self)
 
     def look(self, looks: int) -> None:
         """End an answer that has not gone on at so many looks in a row.
 
         Looks are counted and not seconds: if the loop stood still, what has come meanwhile is read first.
         """
-        if self._answer is None or not (self._has_begun or self._into):  # what is written has to begin soon, too
-            return
-        seen, self._seen = self._seen, self._came
-        self._quiet = self._quiet + 1 if seen == self._seen else 0
-        if self._quiet >= looks:
-            self._fail(Stalled())
+        if self._answer is not None and (self._has_begun or self._into):  # what is written has to begin soon, too
+            self._quiet += 1
+            if self._quiet > looks:
+                self._fail(Stalled())
 
     def close(self) -> None:
-        """Close it at once; who waits for an answer is told."""
-        self.is_free = False
+        """Close it at once; who waits for an answer is told that none came."""
+        self.is_free = self._ends_with_connection = False
         self._transport.abort()
 
     # Called by the loop.
@@ -133,14 +134,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._quiet = 0
         if self._answer is None or self._answer.done():  # nothing was asked: mostly that it closes
             self.close()
             return
-        self._came += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
-            self._fail(Unanswered(f"what came back cannot be read ({error.__context__ or error})"))
+        except (HttpParserError, HttpParserUpgrade) as error:
+            why = error.__context__ or error
+            self._fail(why if isinstance(why, OSError) else Unanswered(f"what came back cannot be read ({why!r})"))
+
+    def eof_received(self) -> None:
+        self.is_free = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_free = False
@@ -154,34 +159,42 @@ class Connection(asyncio.Protocol):
         self._may_write.clear()
 
     def resume_writing(self) -> None:
+        self._quiet = 0
         self._may_write.set()
 
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        self._headers, self.is_free = {}, False
+        self.is_free = False
+        if self._answer is None or self._answer.done():
+            raise ValueError("a second answer")
+        self._headers, self._unpacker = {}, None
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > _LARGEST_HEAD:
+            raise ValueError("headers without an end")
         if name.isascii() and value.isascii():
             self._headers[name.decode().lower()] = value.decode()
 
     def on_headers_complete(self) -> None:
-        headers = self._headers
-        if "gzip" in headers.get("content-encoding", ""):
-            self._unpacker = zlib.decompressobj(wbits=31)
-        if self._is_for_tunnel:
+        headers, status = self._headers, self._parser.get_status_code()
+        self._has_begun = status >= 200
+        if self._is_for_tunnel and self._has_begun:
             self._complete()
-        elif "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
+        elif "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower():
             self._ends_with_connection = self._has_begun
+            if self._into is not None and status == 200:  # over TLS it could have been cut off unseen
+                self._fail(Unanswered("a file came of which nobody knows where it ends"))
 
     def on_body(self, part: bytes) -> None:
-        if self._unpacker is not None:
-            part = self._unpacker.decompress(part, _LARGEST)
+        if "gzip" in self._headers.get("content-encoding", "").lower():
+            part = self._unpacked(part)
         self._size += len(part)
         if self._into is not None:
             self._into.write(part)
         elif self._size > _LARGEST:
-            self._fail(Unanswered(f"the answer is larger than {_LARGEST >> 20} MB"))
+            raise ValueError(f"it is larger than {_LARGEST >> 20} MB")
         else:
             self._parts.append(part)
 
@@ -190,24 +203,38 @@ class Connection(asyncio.Protocol):
             self.is_free = self._parser.should_keep_alive()
             self._complete()
 
-    @property
-    def _has_begun(self) -> bool:
-        """Whether there is more of an answer than that it will come."""
-        return self._came > 0 and self._parser.get_status_code() >= 200
+    def _unpacked(self, part: bytes) -> bytes:
+        """There may be several packages, one after the other."""
+        parts: list[bytes] = []
+        while part:
+            if self._unpacker is None or self._unpacker.eof:
+                self._unpacker = zlib.decompressobj(wbits=31)
+            parts.append(self._unpacker.decompress(part, _LARGEST))
+            if self._unpacker.unconsumed_tail:
+                raise ValueError(f"it is larger than {_LARGEST >> 20} MB")
+            part = self._unpacker.unused_data
+        return b"".join(parts)
 
     def _complete(self) -> None:
         if self._unpacker is not None and not self._unpacker.eof:
             self._fail(Unanswered("a packed answer was cut off"))
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(Answer(self._parser.get_status_code(), self._headers, b"".join(self._parts)))
+            self._may_write.set()  # what is left of the request is not sent
 
-    def _fail(self, error: Unanswered) -> None:
-        self._may_write.set()
+    def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+            self._may_write.set()
 
 
 def _parser(connection: Connection) -> HttpResponseParser:
+    """It takes what other clients take, of servers that are not quite right."""
     parser = HttpResponseParser(connection)
-    parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True,
+        lenient_chunked_length=True,
+        lenient_optional_cr_before_lf=True,
+        lenient_spaces_after_chunk_size=True,
+    )
     return parser

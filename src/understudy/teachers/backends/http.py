@@ -7,11 +7,13 @@ import base64
 import os
 import re
 import ssl
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property, lru_cache
-from socket import SOCK_STREAM
+from socket import SOCK_STREAM, getaddrinfo
 from typing import IO, Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from uuid import uuid4
@@ -56,8 +58,7 @@ class Http:
         stall_timeout_s: float | None = None,
     ) -> None:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._proxy = _target(proxy) if proxy else None
-        self._for_proxy = _for_proxy(proxy) if proxy else ""
+        self._proxy, self._for_proxy = _proxy(proxy) if proxy else (None, "")
         self._timeout_s = timeout_s
         self._connect_timeout_s = min(connect_timeout_s, 0.9 * timeout_s)  # what ends first says that nothing was sent
         self._look_s = (stall_timeout_s or timeout_s) / _LOOKS
@@ -78,24 +79,25 @@ class Http:
         head = self._head("POST", to, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n")
         return await self._ask(to, [head + body], within_s=self._timeout_s)
 
-    async def upload(self, url: str, file: IO[bytes], size: int, *, more_s: float, **fields: str) -> Answer:
-        """Send a form of ``fields`` and a file of ``size`` bytes, for which it may take ``more_s`` longer."""
+    async def upload(self, url: str, file: IO[bytes], size: int, *, purpose: str, more_s: float) -> Answer:
+        """Send a form of a purpose and a file of ``size`` bytes, for which it may take ``more_s`` longer."""
         to, mark = _target(url), uuid4().hex
-        part = f'--{mark}\r\nContent-Disposition: form-data; name="'
-        before = "".join(f'{part}{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
-        before += f'{part}file"; filename="requests.jsonl"\r\nContent-Type: application/jsonl\r\n\r\n'
-        after = f"\r\n--{mark}--\r\n"
-        length = len(before) + size + len(after)
-        kind = f"Content-Type: multipart/form-data; boundary={mark}\r\nContent-Length: {length}\r\n"
-        head = self._head("POST", to, kind)
+        before = (
+            f'--{mark}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\n{purpose}\r\n'
+            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="requests.jsonl"\r\n'
+            "Content-Type: application/jsonl\r\n\r\n"
+        ).encode()
+        after = f"\r\n--{mark}--\r\n".encode()
+        kind = f"Content-Type: multipart/form-data; boundary={mark}\r\n"
+        head = self._head("POST", to, f"{kind}Content-Length: {len(before) + size + len(after)}\r\n")
 
         def parts() -> Iterator[bytes]:
             file.seek(0)
-            begun = head + before.encode()
+            begun = head + before
             while chunk := file.read(_CHUNK):
                 yield begun + chunk
                 begun = b""
-            yield begun + after.encode()
+            yield begun + after
 
         return await self._ask(to, parts(), within_s=self._timeout_s + more_s)
 
@@ -111,9 +113,11 @@ class Http:
             answer = await self._ask(to, [self._head("GET", to, is_here=to.origin == origin)], into=into)
             if answer.status not in _MOVED or not (place := answer.headers.get("location")):
                 return answer
-            url = urljoin(url, place)
-            if not is_url(url):
-                raise Unanswered("the endpoint redirects to no address")
+            try:
+                url = urljoin(url, place)
+                _target(url)
+            except ValueError:
+                raise Unanswered("the endpoint redirects to no address") from None
             into.seek(0)
             into.truncate()
         raise Unanswered("the endpoint redirects without an end")
@@ -163,21 +167,22 @@ class Http:
         return None
 
     async def _open(self, to: _Target) -> Connection:
-        loop, over = asyncio.get_running_loop(), self._proxy or to
+        over, place = self._proxy or to, f"{to.name} through {self._proxy.name}" if self._proxy else to.name
         connection = Connection(self._connections.discard)
         secure = {"ssl": self._trusting, "server_hostname": to.host} if to.scheme == "https" else {}
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await self._addresses(over.host, over.port)
                 socket = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+                loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: connection, sock=socket, **({} if self._proxy else secure))
                 self._connections.add(connection)
                 if self._proxy and secure:
                     await self._tunnel(connection, to)
         except TimeoutError:
-            raise Unreachable(f"no connection to {over.name} within {self._connect_timeout_s:g} s") from None
+            raise Unreachable(f"no connection to {place} within {self._connect_timeout_s:g} s") from None
         except (OSError, Unanswered) as error:
-            raise Unreachable(f"no connection to {over.name}: {_said(error)}") from None
+            raise Unreachable(f"no connection to {place}: {_said(error)}") from None
         if self._looking is None:
             self._look_later()
         return connection
@@ -189,14 +194,14 @@ class Http:
         answer = await connection.ask([request.encode()], for_tunnel=True)
         if answer.status != 200:
             connection.close()
-            raise Unanswered(f"it does not lead to {to.name} ({answer.status})")
+            raise Unanswered(f"the proxy answered {answer.status}")
         await connection.secure(self._trusting, to.host)
 
     async def _addresses(self, host: str, port: int) -> list[Any]:
         async with self._resolving:  # of many connections at once the first one asks
             until, addresses = self._resolved.get((host, port), (0.0, []))
             if time.monotonic() > until:
-                addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+                addresses = await _resolved(host, port)
                 self._resolved[host, port] = time.monotonic() + _RESOLVED_S, addresses
             return addresses
 
@@ -214,7 +219,7 @@ class Http:
         self._looking = asyncio.get_running_loop().call_later(self._look_s, self._look)
 
     def _look(self) -> None:
-        """One timer for all answers: one for each would cost a tenth of a request."""
+        """One timer for all answers: each would have to set its own anew with every part."""
         for connection in self._connections:
             connection.look(_LOOKS)
         self._look_later()
@@ -272,22 +277,44 @@ def _target(url: str) -> _Target:
     return _Target(parts.scheme, host, port, name, path)
 
 
-def _for_proxy(proxy: str) -> str:
-    """The header that lets one in.
+def _proxy(url: str) -> tuple[_Target, str]:
+    """Where a proxy is, and the header that lets one in.
 
     Raises:
-        ValueError: it is another kind of proxy.
+        ValueError: it is another kind of proxy, or no address.
     """
-    parts = urlsplit(proxy)
-    if parts.scheme != "http":
+    to, parts = _target(url), urlsplit(url)
+    if to.scheme != "http":
         raise ValueError("it is no proxy that speaks HTTP")
     if not parts.username:
-        return ""
+        return to, ""
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+    return to, f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+
+
+async def _resolved(host: str, port: int) -> list[Any]:
+    """The addresses of a host. The thread is one that nobody waits for at an end: a dead resolver takes very long."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    def tell(error: OSError | None, addresses: list[Any]) -> None:
+        if not found.done():
+            found.set_exception(error) if error else found.set_result(addresses)
+
+    def resolve() -> None:
+        try:
+            outcome = None, getaddrinfo(host, port, type=SOCK_STREAM)
+        except OSError as error:
+            outcome = error, []
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, *outcome)
+
+    threading.Thread(target=resolve, name="understudy-resolve", daemon=True).start()
+    return await found
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
-        return str(error)
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        return said or str(error) or type(error).__name__
+    return str(error) or type(error).__name__
