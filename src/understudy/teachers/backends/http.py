@@ -201,7 +201,7 @@ class Http:
         async with self._resolving:  # of many connections at once the first one asks
             until, addresses = self._resolved.get((host, port), (0.0, []))
             if time.monotonic() > until:
-                addresses = await _resolved(host, port)
+                addresses = await _found(host, port)
                 self._resolved[host, port] = time.monotonic() + _RESOLVED_S, addresses
             return addresses
 
@@ -292,7 +292,7 @@ def _proxy(url: str) -> tuple[_Target, str]:
     return to, f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
 
 
-async def _resolved(host: str, port: int) -> list[Any]:
+async def _found(host: str, port: int) -> list[Any]:
     """The addresses of a host. The thread is one that nobody waits for at an end: a dead resolver takes very long."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[Any]] = loop.create_future()
