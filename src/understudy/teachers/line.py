@@ -65,7 +65,7 @@ class Line:
         """Called by the engine."""
         slot.is_told = True  # before it can be looked at, which may take that back
         self._answered.append(slot)
-        if slot is self._needed or len(self._answered) >= self._enough:
+        if (slot is self._needed or len(self._answered) >= self._enough) and not self._wake.is_set():
             self._wake.set()
 
     def first(self, few: int) -> Slot | None:
