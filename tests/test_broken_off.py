@@ -95,7 +95,9 @@ def test_a_second_ctrl_c_waits_for_nothing(toy: Toy):
     toy.study["arms"] = {"answers": ["answers"]}
     toy.save()
     toy.server.latency_s = 0.05
-    patient = "from understudy.teachers import engine; engine._DRAIN_S = 60; from understudy.cli import main; main()"
+    patient = (
+        "from understudy.teachers.engine import engine; engine._DRAIN_S = 60; from understudy.cli import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", patient, "run", "study.yaml"],
         cwd=toy.folder,

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import orjson
 import yaml
@@ -172,5 +173,5 @@ def _teachers_kept(folder: Path) -> list[tuple[str, str]]:
 
 
 def _secrets(teachers: Sequence[tuple[str, str]]) -> Secrets:
-    urls = [os.environ.get("OPENAI_BASE_URL", ""), *(url for url, _ in teachers)]
+    urls = [os.environ.get("OPENAI_BASE_URL", ""), *getproxies().values(), *(url for url, _ in teachers)]
     return Secrets.all_known(urls, [name for _, name in teachers])

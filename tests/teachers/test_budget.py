@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from asking import Live, asked, examples, parse, prompt
+from pydantic import BaseModel, Field
 from servers import ChatServer
 
 from understudy.errors import BudgetReached, SettingsError
 from understudy.records import Row
-from understudy.teachers import Budget, Ledger, Spending, ask, open_teacher
+from understudy.teachers import Budget, Ledger, Spending, ask, open_teacher, usual_prompt_tokens
 
 PRICE = {"input": 1_000_000, "output": 2_000_000}  # a dollar a prompt token makes sums easy to read
 COST = 10 * 1 + 5 * 2  # of what the server says that one reply took
@@ -93,3 +94,26 @@ def test_a_note_that_fails_stops_what_is_not_sent_and_loses_nothing_that_was_pai
     assert (server.requests, ledger.info().replies, budget.spent.requests) == (1, 1, 1)
     notes.clear()
     assert budget.reserve(Spending(requests=98)), "what could not be noted was not set aside"
+
+
+class Card(BaseModel):
+    front: str = Field(description="What is asked, in one sentence that can be understood without any other. " * 5)
+    back: str = Field(description="The answer to it, in as few words as it takes, and nothing that is not asked. " * 5)
+
+
+@pytest.mark.parametrize("refuses_schema", [0, 400])
+def test_the_wall_counts_what_a_form_adds_to_a_prompt(
+    ledger: Ledger, server: ChatServer, live: Live, refuses_schema: int
+):
+    """An endpoint may count the schema, or the words that stand for it."""
+    server.refuses_schema = refuses_schema
+    server.answer = "<front>a</front><back>b</back>" if refuses_schema else '{"front": "a", "back": "b"}'
+    server.prompt_tokens = 1000  # fewer than its bytes
+    budget = Budget(tokens=20_000)
+    with open_teacher(live(sampling={"max_tokens": 5}), ledger, budget=budget) as teacher:
+        rows = ask(teacher, examples(200), prompt, lambda example, card: example, form=Card)
+        with pytest.raises(BudgetReached):
+            list(rows)
+        assert 15_000 < budget.spent.tokens <= 20_000
+    messages = prompt(next(iter(examples(1))))
+    assert usual_prompt_tokens(messages, Card.model_json_schema()) > 200 + usual_prompt_tokens(messages)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
+from itertools import count
+from typing import Any
 
 import pytest
+from aiohappyeyeballs import start_connection
 from asking import Live, asked, examples
 from servers import ChatServer
 
@@ -258,6 +263,43 @@ def test_a_pause_is_said_once(ledger: Ledger, server: ChatServer, live: Live, mo
         server.faults, server.fault_headers = [429], {"Retry-After": "0.1"}
         asked(teacher, examples(1))
     assert said == [f"the endpoint {server.base_url} asks us to wait 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "headers"),
+    [(529, "Overloaded", {}), (503, "the server is busy, too many requests", {}), (503, "", {"Retry-After": "0.01"})],
+)
+def test_overload_is_no_fault_of_the_row_whatever_its_status(
+    ledger: Ledger, server: ChatServer, live: Live, status: int, said: str, headers: dict[str, str]
+):
+    server.faults, server.fault_headers, server.fault_body = [status] * 12, headers, {"error": {"message": said}}
+    with open_teacher(live(retries=0, concurrency=4), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(8))
+    assert (len(kept), dropped) == (8, [])
+    assert ledger.info().failures == 0
+
+
+def test_a_connection_refused_beside_others_is_no_end(
+    ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    """Where a few connections are refused and others were made, the endpoint is there."""
+    asked_for, made, refused = count(), [], []
+
+    async def start(*given: Any, **more: Any) -> socket.socket:
+        if next(asked_for) in (6, 7):
+            while len(made) < 6:
+                await asyncio.sleep(0.05)
+            refused.append(1)
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        connection = await start_connection(*given, **more)
+        made.append(1)
+        return connection
+
+    server.latency_s = 0.5
+    monkeypatch.setattr("understudy.teachers.backends.http.start_connection", start)
+    with open_teacher(live(concurrency=8), ledger) as teacher:
+        kept, _ = asked(teacher, examples(8))
+    assert (len(kept), len(refused)) == (8, 2)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -44,6 +44,24 @@ def test_an_endpoint_that_echoes_headers_in_its_errors(
     assert_no_file_holds_a_secret(tmp_path)
 
 
+def test_a_proxy_that_shows_what_it_was_sent(
+    tmp_path: Path, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.base_url.removesuffix("/v1").replace("//", f"//user:{PASSWORD}@"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server.echo_headers, server.refuse = True, {"row 1;": 400}
+    server.answer = lambda messages: f"I was sent {server.headers[-1]}"
+    settings = live(base_url="http://teacher.example/v1")
+    with Ledger.open(tmp_path / "ledger.sqlite3") as ledger, open_teacher(settings, ledger) as teacher:
+        kept, dropped = asked(teacher, examples(3))
+    assert PLANTED[2] in server.headers[0]["Proxy-Authorization"], "the plant must be there to be found"
+    assert "Proxy-Authorization" in dropped[0].detail
+    assert clean(kept, dropped, teacher.settings)
+    assert_no_file_holds_a_secret(tmp_path)
+
+
 @pytest.mark.parametrize("key", [KEY, 'sk-"quoted"\\back/slash-0123456789'])
 def test_an_endpoint_that_says_the_key_wherever_it_can(
     tmp_path: Path, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch, key: str

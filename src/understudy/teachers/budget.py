@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import orjson
 
 from understudy.errors import BudgetReached, SettingsError
-from understudy.teachers.request import Message, Reply
+from understudy.teachers.request import Message, Reply, Request
 from understudy.teachers.settings import Price, Sampling
 
 
@@ -111,7 +115,7 @@ class Budget:
         if (self.usd, self.tokens) != (None, None) and sampling.longest_answer is None:
             raise SettingsError(f"{where}.sampling.max_tokens: a budget in usd or tokens needs the longest answer")
 
-    def check_prompts(self, price: Price | None, prompts: Iterable[Sequence[Message]], where: str) -> None:
+    def check_prompts(self, price: Price | None, requests: Iterable[Request], where: str) -> None:
         """See to it that what prompts can cost is known.
 
         Raises:
@@ -119,7 +123,7 @@ class Budget:
         """
         if self.usd is None or price is None or price.most_prompt_tokens is None:
             return
-        longest = max(map(most_prompt_tokens, prompts), default=0)
+        longest = max((most_prompt_tokens(one.messages, one.schema) for one in requests), default=0)
         if not price.holds_for(longest):
             raise SettingsError(
                 f"{where}.price: budget.usd needs the price of a prompt of up to {longest:,} tokens, and the one that "
@@ -142,19 +146,34 @@ class Budget:
         )
 
 
-def most_prompt_tokens(messages: Sequence[Message]) -> int:
+def most_prompt_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> int:
     """A bound that no prompt passes: a token holds at least one byte; the rest is for the chat template."""
-    return 64 + sum(16 + len(m["content"].encode()) for m in messages)
+    return 64 + sum(16 + len(m["content"].encode()) for m in messages) + _bytes_of(schema)
 
 
-def usual_prompt_tokens(messages: Sequence[Message]) -> int:
+def usual_prompt_tokens(messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> int:
     """An estimate for people: 4 bytes a token, 4 tokens a message. Within a third for English and most tokenizers."""
-    return sum(4 + -(-len(m["content"].encode()) // 4) for m in messages)
+    return sum(4 + -(-len(m["content"].encode()) // 4) for m in messages) + -(-_bytes_of(schema) // 4)
 
 
-def most_spending(messages: Sequence[Message], sampling: Sampling, price: Price | None, n: int = 1) -> Spending:
+def _bytes_of(schema: Mapping[str, Any] | None) -> int:
+    """What a form adds to a prompt: as a schema, or in words where the endpoint knows no schemas."""
+    return _bytes_of_form(orjson.dumps(schema)) if schema is not None else 0
+
+
+@lru_cache(maxsize=64)
+def _bytes_of_form(schema: bytes) -> int:
+    from understudy.teachers.structured import in_blocks, response_format
+
+    form = orjson.loads(schema)
+    in_words = sum(len(message["content"].encode()) for message in in_blocks([], form))
+    return max(len(orjson.dumps(response_format(form))), in_words)
+
+
+def most_spending(request: Request, sampling: Sampling, price: Price | None, n: int = 1) -> Spending:
     """The most that one attempt at ``n`` samples can cost; no money where the price is not known."""
-    prompt, completion = most_prompt_tokens(messages), n * (sampling.longest_answer or 0)
+    prompt = most_prompt_tokens(request.messages, request.schema)
+    completion = n * (sampling.longest_answer or 0)
     usd = price.usd(prompt, completion) if price and price.holds_for(prompt) else 0.0
     return Spending(usd, prompt + completion, 1)
 

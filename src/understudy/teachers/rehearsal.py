@@ -45,7 +45,7 @@ class Rehearsal:
         with self._lock:
             room = max(0, self.keep - len(self.rendered))
             self.rendered.extend(list(request.messages) for request in requests[:room])
-            prompts = sum(usual_prompt_tokens(request.messages) for request in unknown)
+            prompts = sum(usual_prompt_tokens(request.messages, request.schema) for request in unknown)
             completions = None if longest is None else longest * len(unknown)
             usd = None if completions is None else _usd(price, unknown, prompts, completions)
             sums = self._estimate
@@ -61,7 +61,9 @@ class Rehearsal:
 def _usd(price: Price | None, requests: Sequence[Request], prompts: int, completions: int) -> float | None:
     if price is None:
         return None
-    if price.most_prompt_tokens and not all(price.holds_for(most_prompt_tokens(one.messages)) for one in requests):
+    if price.most_prompt_tokens and not all(
+        price.holds_for(most_prompt_tokens(one.messages, one.schema)) for one in requests
+    ):
         return None
     return price.usd(prompts, completions)
 

@@ -283,7 +283,7 @@ class Teacher:
         if not self._opener._is_open or self._place is None:
             raise TeacherError("this teacher is closed; ask inside its with statement")
         if self._budget is not None:
-            self._budget.check_prompts(self.settings.price, (slot.request.messages for slot in slots), "teacher")
+            self._budget.check_prompts(self.settings.price, (slot.request for slot in slots), "teacher")
         engine, lane = self._place
         engine.submit(lane, slots)
 

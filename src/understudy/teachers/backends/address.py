@@ -6,7 +6,7 @@ import base64
 import ipaddress
 import os
 import re
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from understudy.errors import SettingsError
@@ -36,7 +36,8 @@ class Address:
         self._key_name = settings.api_key_env
         # copying a key often brings a line end with it
         self._key = os.environ.get(settings.api_key_env, "").strip() or None
-        self.secrets = Secrets.of(url, self._key)
+        self._proxy = _proxy_for(self._parts)
+        self.secrets = Secrets.of(url, self._key, self._proxy)
 
     def __repr__(self) -> str:
         return f"Address({self.shown!r})"
@@ -76,21 +77,18 @@ class Address:
 
     def http(self, timeout_s: float, connect_timeout_s: float = 10.0, stall_timeout_s: float | None = None) -> Http:
         """A pool of connections."""
-        proxy = None if proxy_bypass(self._parts.hostname or "") else getproxies().get(self._parts.scheme)
-        if proxy and "://" not in proxy:
-            proxy = f"http://{proxy}"
         try:
             return Http(
                 self._headers(),
-                proxy=proxy,
+                proxy=self._proxy,
                 timeout_s=timeout_s,
                 connect_timeout_s=connect_timeout_s,
                 stall_timeout_s=stall_timeout_s,
             )
         except ValueError:
             raise SettingsError(
-                f"the proxy of the environment, {public_url(proxy or '')!r}, is no address of an HTTP proxy; write "
-                "e.g. HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
+                f"the proxy of the environment, {public_url(self._proxy or '')!r}, is no address of an HTTP proxy; "
+                "write e.g. HTTPS_PROXY=http://proxy:3128, and signs in a password as in any URL, / as %2F"
             ) from None
 
     def _headers(self) -> dict[str, str]:
@@ -110,3 +108,9 @@ class Address:
             return ipaddress.ip_address(host).is_private  # loopback too
         except ValueError:
             return False
+
+
+def _proxy_for(parts: SplitResult) -> str | None:
+    """The proxy that the environment names for a place."""
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

@@ -20,6 +20,7 @@ _FLOATING = re.compile(r"([-@_](latest|main|preview|exp))+$")
 _LIMITS = [(f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}") for unit in ("requests", "tokens")] + [
     (f"anthropic-ratelimit-{unit}-remaining", f"anthropic-ratelimit-{unit}-reset") for unit in ("requests", "tokens")
 ]
+_BUSY = re.compile(r"over ?load|overcapacity|at capacity|too many|too busy|server (is )?busy|slow ?down", re.IGNORECASE)
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
@@ -131,6 +132,13 @@ def reason_of(status: int, code: str, message: str) -> str:
     if "content_filter" in words or "content_policy" in words or "content management policy" in words:
         return "content_refused"
     return {403: "forbidden", 404: "not_found", 422: "unprocessable"}.get(status, "bad_request")
+
+
+def is_overload(status: int, headers: Mapping[str, str], message: str) -> bool:
+    """Whether it is only asked for too much at once: 429, and what others say in its place."""
+    if status == 503 and headers.get("retry-after"):
+        return True
+    return status in (429, 529) or (status >= 500 and bool(_BUSY.search(message)))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -62,6 +62,7 @@ class Http:
         self._timeout_s = timeout_s
         self._connect_timeout_s = min(connect_timeout_s, 0.9 * timeout_s)  # what ends first says that nothing was sent
         self._look_s = (stall_timeout_s or timeout_s) / _LOOKS
+        self.has_connected = False
         self._connections: set[Connection] = set()
         self._free: defaultdict[_Origin, list[Connection]] = defaultdict(list)  # the last one is used first
         self._resolved: dict[tuple[str, int], tuple[float, list[Any]]] = {}  # until when, and addresses
@@ -183,6 +184,7 @@ class Http:
             raise Unreachable(f"no connection to {place} within {self._connect_timeout_s:g} s") from None
         except (OSError, Unanswered) as error:
             raise Unreachable(f"no connection to {place}: {_said(error)}") from None
+        self.has_connected = True
         if self._looking is None:
             self._look_later()
         return connection

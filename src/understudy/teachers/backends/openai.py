@@ -16,6 +16,7 @@ from understudy.teachers.backends.chat import (
     count_in,
     cut_at_stop,
     error_in,
+    is_overload,
     json_of,
     reason_of,
     retry_after_s,
@@ -185,7 +186,7 @@ class OpenAI:
             raise TeacherError(
                 f"{self._address.shown} redirects elsewhere ({status}); set teacher.base_url to the new place"
             )
-        if status == 429:
+        if is_overload(status, headers, f"{code} {said}"):
             raise TryAgain("overloaded", detail, after_s=retry_after_s(headers), overloaded=True)
         if status >= 500 or status in (408, 409, 425):
             raise TryAgain("server_error", detail, after_s=retry_after_s(headers))
@@ -204,7 +205,7 @@ class OpenAI:
         )
 
     def _unreachable(self, why: str) -> Exception:
-        if self._models:
+        if self._http is not None and self._http.has_connected:
             return TryAgain("unreachable", why, unreachable=True)
         return TeacherError(
             f"{self._address.shown} cannot be reached ({why}); nothing was spent: "

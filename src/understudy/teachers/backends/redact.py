@@ -35,8 +35,8 @@ class Secrets:
         self._values = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
 
     @classmethod
-    def of(cls, url: str, key: str | None) -> Secrets:
-        """The key, and what a URL holds besides its place: user, password and the values of its query."""
+    def of(cls, url: str, key: str | None, proxy: str | None = None) -> Secrets:
+        """The key, and what a URL and a proxy's hold besides their place: user, password, the values of a query."""
         parts = urlsplit(url)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         pair = base64.b64encode(f"{user}:{password}".encode()).decode() if password or user else None
@@ -44,7 +44,8 @@ class Secrets:
         values = [value for name, value in parse_qsl(parts.query) if name not in _NO_SECRETS]
         pairs = [pair.partition("=") for pair in parts.query.split("&")]  # as written: a + may be one, and no blank
         values += [form for name, _, value in pairs if name not in _NO_SECRETS for form in (value, unquote(value))]
-        return cls([key, password or user, pair, userinfo, *values])
+        own = cls([key, password or user, pair, userinfo, *values])
+        return cls([*own._values, *cls.of(proxy, None)._values]) if proxy else own
 
     @classmethod
     def all_known(cls, urls: Iterable[str] = (), variables: Iterable[str] = ()) -> Secrets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ FIRST = 8  # where so many first requests are all refused, the fault is not in t
 _IN_A_ROW = 64  # where so many requests are given up and none is answered, the rest need not be tried
 _KINDS = 200  # of failures that are told apart
 _ENOUGH = 50  # failures from which their share says something
+_NUMBERS = re.compile(r"\w*\d\w*")
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +66,8 @@ class Lane:
     refused: int = 0  # of the first ones, in a way that may be common to all
     answered: int = 0  # jobs, of the ledger too
     given_up: int = 0  # jobs since the last answer
-    failures: Counter[str] = field(default_factory=Counter)  # jobs that failed for good, by what was said
+    failures: Counter[str] = field(default_factory=Counter)  # jobs that failed for good, by what was said but numbers
+    examples: dict[str, str] = field(default_factory=dict)  # of what was said
     lock: threading.Lock = field(default_factory=threading.Lock)  # askers count answers of the ledger
     takes_n: bool | None = None  # whether it answers several samples of one request; None: nobody knows yet
     keeps_refusals: bool = True  # in the ledger
@@ -83,7 +86,10 @@ class Lane:
     def judge(self, job: Job, refused: Refused) -> Exception:
         """What a refusal is: the row's own fault or, where too many meet it, everybody's."""
         told = f"{refused.reason}: {refused.detail}"
-        self.failures[told if len(self.failures) < _KINDS else refused.reason] += 1
+        kind = _NUMBERS.sub("#", told)  # which often are of the one request alone
+        kind = kind if kind in self.failures or len(self.failures) < _KINDS else refused.reason
+        self.failures[kind] += 1
+        self.examples.setdefault(kind, told)
         if not self.has_answered and job.number <= FIRST and refused.if_all is not None:
             self.refused += 1
             are_more = self.started > self.refused or any(lane is self for lane, _ in self.endpoint.queue)
@@ -109,7 +115,7 @@ class Lane:
         return [job for lane, job in queue if lane is self] + list(later)
 
     def _too_many(self, failed: int) -> str:
-        often = "; ".join(f"{count:,} times {said}" for said, count in self.failures.most_common(3))
+        often = "; ".join(f"{count:,} times {self.examples[kind]}" for kind, count in self.failures.most_common(3))
         return (
             f"{failed:,} of {failed + self.answered:,} requests to {self.endpoint.pace.name} failed: {often}. That is "
             f"more than teacher.max_failures ({self.max_failures:g}) allows; every reply is kept: mend what is said "

@@ -92,11 +92,11 @@ class Sender:
 
 def usual_tokens(job: Job) -> int:
     """What an attempt is taken to use of a limit of tokens."""
-    prompt = usual_prompt_tokens(job.asker.request.messages)
+    prompt = usual_prompt_tokens(job.asker.request.messages, job.asker.request.schema)
     return prompt + (job.asker.call.sampling.longest_answer or 0) * len(job.all)
 
 
 def _most(job: Job) -> Spending:
     """The most that an attempt can cost."""
     call = job.asker.call
-    return most_spending(job.asker.request.messages, call.sampling, call.price, n=len(job.all))
+    return most_spending(job.asker.request, call.sampling, call.price, n=len(job.all))
