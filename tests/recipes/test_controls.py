@@ -23,7 +23,7 @@ MORE = [Example(id=f"m{i}", input=f"more {i}") for i in range(3)]
 
 @pytest.fixture
 def teacher(server: ChatServer) -> Iterator[Teacher]:
-    settings = {"model": "tiny", "base_url": server.base_url}
+    settings = {"model": "tiny", "base_url": server.base_url, "concurrency": 1}  # so that requests come in order
     with Ledger.open() as ledger, open_teacher(settings, ledger) as opened:
         yield opened
 

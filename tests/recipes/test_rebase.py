@@ -58,7 +58,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> str:
 @pytest.fixture
 def teacher(server: ChatServer) -> Iterator[Teacher]:
     server.answer = rewrite
-    with Ledger.open() as ledger, open_teacher({"model": "tiny", "base_url": server.base_url}, ledger) as opened:
+    settings = {"model": "tiny", "base_url": server.base_url, "concurrency": 1}  # so that requests come in order
+    with Ledger.open() as ledger, open_teacher(settings, ledger) as opened:
         yield opened
 
 

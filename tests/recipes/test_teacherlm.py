@@ -35,7 +35,7 @@ DATA = Path(os.environ.get("UNDERSTUDY_DATA", "/nowhere"))
 @pytest.fixture
 def teacher(server: ChatServer) -> Iterator[Teacher]:
     server.answer = lambda messages: f" {asked_for(messages)} of {row_of(messages)}: it is (B) bridge.\n"
-    settings = {"model": "tiny", "base_url": server.base_url}
+    settings = {"model": "tiny", "base_url": server.base_url, "concurrency": 1}  # so that requests come in order
     with Ledger.open() as ledger, open_teacher(settings, ledger) as opened:
         yield opened
 

@@ -118,7 +118,9 @@ class Connection(asyncio.Protocol):
 
         Looks are counted and not seconds: if the loop stood still, what has come meanwhile is read first.
         """
-        if self._answer is not None and (self._has_begun or self._into):  # what is written has to begin soon, too
+        if self._answer is not None and (
+            self._has_begun or self._into is not None
+        ):  # what is written has to begin soon, too
             self._quiet += 1
             if self._quiet > looks:
                 self._fail(Stalled())
