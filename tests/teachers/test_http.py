@@ -249,7 +249,7 @@ def test_a_body_that_comes_byte_by_byte_does_not_stall():
         assert post(url, stall_timeout_s=0.3).body == b'{"a": 123}'
 
 
-@pytest.mark.parametrize("odd", [b"X-Left: \xe9", b"X-Folded: a\r\n  b", b"X-Bell: \x07"])
+@pytest.mark.parametrize("odd", [b"X-Left: \xe9", b"X-Left : 3", b"X-Folded: a\r\n  b", b"X-Bell: \x07"])
 def test_odd_headers_cost_no_answer(odd: bytes):
     with serving(HEAD + odd + b"\r\nX-Right: 1\r\nContent-Length: 2\r\n\r\n{}") as (url, _):
         answer = post(url)
@@ -455,7 +455,8 @@ def test_a_process_ends_well_right_after_it_has_asked_over_tls(certificates: Pat
     with serving_tls(certificates) as port:
         command = [sys.executable, "-c", ASK_ONCE, f"https://localhost:{port}/"]
         trusting = {**os.environ, "SSL_CERT_FILE": str(certificates / "ca.pem")}
-        done = subprocess.run(command, capture_output=True, text=True, env=trusting)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+        for _ in range(8):  # what is not closed in time shows now and then
+            done = subprocess.run(command, capture_output=True, text=True, env=trusting)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
         done = subprocess.run(command, capture_output=True, text=True)
         assert "certificate" in done.stderr, "and who does not trust it is told"

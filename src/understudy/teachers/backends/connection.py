@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 _LARGEST = 2**28  # bytes of an answer that is held in memory
 _LARGEST_HEAD = 2**20
+_BLANK_AFTER_NAME = re.compile(rb"(?m)^([!-9;-~]+)[ \t]+:")  # which some servers send, and the parser refuses
 
 
 class Unanswered(Exception):
@@ -54,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         # Of the answer that is coming in:
         self._headers: dict[str, str] = {}
+        self._head = b""
         self._head_size = self._size = 0  # bytes
         self._parts: list[bytes] = []
         self._into: IO[bytes] | None = None
@@ -97,7 +100,7 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._answer = self._into = None
-            self._parts = []
+            self._parts, self._head = [], b""
             self.free_since = self._loop.time()
             if timer is not None:
                 timer.cancel()
@@ -140,11 +143,24 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():  # nothing was asked: mostly that it closes
             self.close()
             return
+        if not self._has_begun:
+            self._head += data
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             why = error.__context__ or error
             self._fail(why if isinstance(why, OSError) else Unanswered(f"what came back cannot be read ({why!r})"))
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            head, end, rest = self._head.partition(b"\r\n\r\n")
+            mended = _BLANK_AFTER_NAME.sub(rb"\1:", head)
+            if self._has_begun or mended == head:
+                raise
+            self._parser = _parser(self)
+            self._parser.feed_data(mended + end + rest)
 
     def eof_received(self) -> None:
         self.is_free = False

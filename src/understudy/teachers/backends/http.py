@@ -22,7 +22,7 @@ from aiohappyeyeballs import start_connection
 
 from understudy.teachers.backends.connection import Answer, Connection, Stalled, TimedOut, Unanswered, Unreachable
 
-__all__ = ["Answer", "Http", "Stalled", "TimedOut", "Unanswered", "Unreachable", "is_url", "new_loop"]
+__all__ = ["Answer", "Http", "Stalled", "TimedOut", "Unanswered", "Unreachable", "is_url"]
 
 _CHUNK = 2**16  # bytes of a file that are read at once
 _LOOKS = 4  # in a row at an answer that does not go on: it has stalled
@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Http:
-    """HTTP/1.1 to one endpoint. Calls come from one event loop, see ``new_loop``.
+    """HTTP/1.1 to one endpoint. Calls come from one event loop.
 
     Args:
         headers: sent with every request.
@@ -233,15 +233,6 @@ def is_url(text: str) -> bool:
         return bool(_target(text))
     except ValueError:
         return False
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """An event loop, the quicker one where there is one."""
-    try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 _Origin = tuple[str, str, int]

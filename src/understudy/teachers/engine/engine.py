@@ -18,7 +18,6 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from understudy.errors import BudgetReached, TeacherError
-from understudy.teachers.backends.http import new_loop
 from understudy.teachers.backends.offline import Offline
 from understudy.teachers.engine.desk import Desk
 from understudy.teachers.engine.jobs import Job, Outcome, Say, Slot
@@ -87,7 +86,7 @@ class Engine:
         self._is_telling = False
         self._closing: list[Lane] = []  # their last requests are waited for
         self._elsewhere: dict[Job, Lane] = {}  # another process has these in flight
-        self._loop = new_loop()
+        self._loop = _new_loop()
         self._sender = Sender(Keeper(ledger, self._loop))
         self._loop.call_later(_LOOK_S, self._let_in)
         self._thread = threading.Thread(target=self._loop.run_forever, name="understudy-engine", daemon=True)
@@ -466,6 +465,14 @@ def _pace(settings: TeacherSettings, backend: Backend) -> Pace:
 def _backoff_s(attempts: int) -> float:
     """Half a second, doubling to a minute, with a jitter that keeps rows from coming back all at once."""
     return random.uniform(0.5, 1.0) * min(60.0, 0.5 * 2 ** min(attempts - 1, 10))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _closed() -> TeacherError:
