@@ -4,7 +4,7 @@ The bare loop is what one writes in an afternoon: one session, as many workers a
 reply, no retries. The openai client runs on aiohttp, its fastest way. Every measured client is a process of its own;
 they take turns, and medians count. Ours keeps every reply in a fresh ledger and holds a slot until it is durable there.
 
-    python benchmarks/engine.py [--quick] [--only speed durable start memory ledger faults]
+    python benchmarks/engine.py [--quick] [--only speed durable stop start memory ledger faults]
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sqlite3
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -108,34 +110,45 @@ def patience(bench: Bench) -> None:
 
 
 def durable(bench: Bench) -> None:
-    """The most replies that were received and not durable, seen from outside.
-
-    The server's count, then the ledger's, then the server's again: the truth lies between the two differences.
-    """
+    """The most replies that were received and not durable, counted in our own process at both ends."""
     concurrency = 256
     print(f"\nReplies that were received and not durable, at 50 ms, {concurrency} in flight, {bench.rows} rows")
-    least = most = samples = 0
     bench.tell("set", latency_ms=50)
-    folder = bench.fresh()
-    client = bench.start("ours", bench.rows, concurrency, folder)
-    while client.poll() is None:
-        before = bench.tell("stats")["answered"]
-        kept = in_ledger(folder)
-        after = bench.tell("stats")["answered"]
-        if kept:
-            samples, least, most = samples + 1, max(least, before - kept), max(most, after - kept)
-        time.sleep(0.01)
-    bench.all_right(client, bench.rows)
-    print(f"  at least {least} and at most {most} in {samples} samples")
-    bench.figure("most replies received and not durable", least, concurrency, "replies", at_most=True)
+    took = bench.all_right(bench.start("ours", bench.rows, concurrency, bench.fresh(), "--count-undurable"), bench.rows)
+    bench.figure("most replies received and not durable", took["undurable"], concurrency, "replies", at_most=True)
+
+
+def stop(bench: Bench) -> None:
+    """Ctrl-C, once and twice, while everything in flight hangs: the worst of several times, and what is kept."""
+    times, concurrency = 3 if bench.quick else 10, 64
+    print(f"\nSeconds from Ctrl-C to the end of the process, {concurrency} in flight that never come, worst of {times}")
+    for what, presses, goal in (("once", 1, 2.0), ("twice, from the second", 2, 1.0)):
+        took = []
+        for _ in range(times):
+            folder = bench.fresh()
+            bench.tell("set", latency_ms=20)
+            client = bench.start("ours", 100_000, concurrency, folder, stderr=subprocess.DEVNULL)
+            while bench.tell("stats")["answered"] < 10 * concurrency:
+                time.sleep(0.02)
+            bench.tell("set", silent=1.0)  # whatever is asked from now on
+            time.sleep(0.5)
+            kept = in_ledger(folder)
+            for press in range(presses):
+                time.sleep(0.5 * press)
+                began = time.monotonic()
+                client.send_signal(signal.SIGINT)
+            client.wait(timeout=60)
+            took.append(time.monotonic() - began)
+            if client.returncode == 0 or in_ledger(folder) != kept:
+                raise SystemExit(f"Ctrl-C {what}: {client.returncode}, {in_ledger(folder)} of {kept} replies are kept")
+        print(f"  {what}: median {statistics.median(took):.2f}, worst {max(took):.2f}")
+        bench.figure(f"Ctrl-C {what}", max(took), goal, "s", at_most=True)
 
 
 def in_ledger(folder: Path) -> int:
-    """The replies in the ledger as another process sees them; 0 before there is one."""
-    url = f"file:{folder / 'ledger.sqlite3'}?mode=ro"
-    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(url, uri=True)) as ledger:
+    """The replies in the ledger as another process sees them."""
+    with closing(sqlite3.connect(f"file:{folder / 'ledger.sqlite3'}?mode=ro", uri=True)) as ledger:
         return ledger.execute("SELECT count(*) FROM replies").fetchone()[0]
-    return 0
 
 
 def start(bench: Bench) -> None:
@@ -191,8 +204,8 @@ def faults(bench: Bench) -> None:
     rows = 500 if bench.quick else 3_000
     can = rows - rows // NEVER
     print(f"\nFaults, {rows} rows, of which {can} can be answered, 64 in flight; shares of the requests: {FAULTS}")
-    runs = {"ours": ["ours"], "ours, schema": ["ours"], "two of ours": ["ours", "ours"], "bare aiohttp": ["bare"],
-            "openai client": ["openai"]}  # fmt: skip
+    runs = {"ours": ["ours"], "ours, schema": ["ours"], "two of ours": ["ours", "ours"],
+            "two of ours, schema": ["ours", "ours"], "bare aiohttp": ["bare"], "openai client": ["openai"]}  # fmt: skip
     if bench.quick:
         del runs["ours"], runs["bare aiohttp"]  # the others say most
     for name, clients in runs.items():
@@ -207,7 +220,7 @@ def faults(bench: Bench) -> None:
         twice = bench.tell("stats")["doubles"]
         for one in took:  # both of two have all rows
             right, others = one["outcomes"].pop("right"), [f"{n} {what}" for what, n in one["outcomes"].items()]
-            print(f"  {name:14} {right:5} right, {can - right:4} lost, {twice:4} paid twice, {one['seconds']:5.1f} s; "
+            print(f"  {name:19} {right:5} right, {can - right:4} lost, {twice:4} paid twice, {one['seconds']:5.1f} s; "
                   f"others: {', '.join(others)}", flush=True)  # fmt: skip
         if clients[0] == "ours":
             share = min((one["as_must_be"] - one["disordered"]) / rows for one in took)
@@ -217,7 +230,10 @@ def faults(bench: Bench) -> None:
             bench.figure(f"paid twice {what}", twice, 0, "rows", at_most=True)
 
 
-PARTS = {"speed": speed, "durable": durable, "start": start, "memory": memory, "ledger": ledger, "faults": faults}
+PARTS = {
+    "speed": speed, "durable": durable, "stop": stop, "start": start, "memory": memory, "ledger": ledger,
+    "faults": faults,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -56,11 +57,15 @@ class Bench:
             shutil.rmtree(path)
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def start(self, client: str, rows: int, concurrency: int, folder: Path, *extra: str) -> subprocess.Popen[str]:
+    def start(
+        self, client: str, rows: int, concurrency: int, folder: Path, *extra: str, stderr: int | None = None
+    ) -> subprocess.Popen[str]:
         """Start a client in a process of its own; its ledger or its lines go to ``folder``."""
         asked = {"--url": self.url, "--rows": rows, "--concurrency": concurrency, "--folder": folder}
         command = [sys.executable, str(HERE / "clients.py"), client, *(str(x) for pair in asked.items() for x in pair)]
-        return subprocess.Popen([*command, *extra], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            [*command, *extra], stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=_hear_ctrl_c
+        )
 
     def measure(
         self, client: str, rows: int, concurrency: int, *, folder: Path | None = None, **behaviour: Any
@@ -75,6 +80,11 @@ class Bench:
         if took["as_must_be"] != rows or took["server"]["doubles"]:
             sys.exit(f"not every answer was right, so that the times mean nothing: {process.args} {took}")
         return took
+
+
+def _hear_ctrl_c() -> None:
+    """Also where the benchmark runs in the background, whose programs are told to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finished(process: subprocess.Popen[str]) -> Taken:

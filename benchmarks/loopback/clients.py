@@ -74,6 +74,7 @@ class Taken:
     outcomes: Counter[str] = field(default_factory=Counter)  # "right", "wrong", or the reason of a drop
     as_must_be: int = 0  # rows that are right, or dropped with the very reason that they have to have
     last: int = -1
+    undurable: int = 0  # the most replies that were ever here and not durable, where they were counted
     disordered: int = 0  # rows that came twice or out of order; only ours promises an order
     seconds: float = 0.0
     cpu_s: float = 0.0
@@ -113,6 +114,30 @@ def _peak_mb() -> float:
         return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
+def count_undurable(taken: Taken) -> None:
+    """Have the replies of ours counted that are here, to the last byte, and not durable yet."""
+    from understudy.teachers.backends.connection import Connection
+    from understudy.teachers.engine.keeper import Keeper
+
+    now, complete, keep = 0, Connection.on_message_complete, Keeper.keep
+
+    def count(more: int) -> None:
+        nonlocal now
+        now += more
+        taken.undurable = max(taken.undurable, now)
+
+    def counted(connection: Any) -> None:
+        count(1)
+        complete(connection)
+
+    def kept(keeper: Any, write: Any) -> Any:
+        durable = keep(keeper, write)
+        durable.add_done_callback(lambda _: count(-1))
+        return durable
+
+    Connection.on_message_complete, Keeper.keep = counted, kept
+
+
 def ours(told: argparse.Namespace, taken: Taken) -> None:
     from pydantic import BaseModel
 
@@ -144,6 +169,8 @@ def ours(told: argparse.Namespace, taken: Taken) -> None:
         "concurrency": told.concurrency,
         "timeout_s": told.timeout_s,
     }
+    if told.count_undurable:
+        count_undurable(taken)
     if told.retries is not None:
         settings["retries"] = told.retries
     with Ledger.open(told.folder / "ledger.sqlite3") as ledger, open_teacher(settings, ledger) as teacher:
@@ -249,6 +276,7 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=float, default=120.0)
     parser.add_argument("--retries", type=int, help="of ours; by default its own default")
     parser.add_argument("--form", action="store_true", help="ours: ask for replies under a schema")
+    parser.add_argument("--count-undurable", action="store_true", help="ours: count what is here and not durable")
     parser.add_argument("--always", type=int, default=0, help="one of so many rows can never be answered")
     told = parser.parse_args()
     taken = Taken(told.always)
@@ -259,6 +287,7 @@ def main() -> None:
                 "rows": taken.outcomes.total(),
                 "as_must_be": taken.as_must_be,
                 "disordered": taken.disordered,
+                "undurable": taken.undurable,
                 "outcomes": dict(taken.outcomes),
                 "seconds": taken.seconds,
                 "cpu_s": taken.cpu_s,

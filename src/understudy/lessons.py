@@ -102,7 +102,7 @@ class Classroom:
         self._spending = SpentFile(spent_file or workspace.folder / "spent.json")
         limits, spent = study.budget.model_dump(), self._spending.read()
         self._spending.write(spent)
-        self.budget = Budget(**limits, spent=spent, note=self._spending.write)
+        self.budget = Budget(**limits, spent=spent, note=self._spending.write, payer=self._spending.payer)
         card = {"Study": study.name}
         self._stop = threading.Event()
         self._contents: dict[str, list[str]] = {}  # of what the recipes read beside the rows
@@ -113,8 +113,8 @@ class Classroom:
     def __enter__(self) -> Classroom:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        close_all(self.teachers.values())
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        close_all(self.teachers.values(), hurry=kind is KeyboardInterrupt)
         self._spending.close()
 
     def prepare(self, arms: Sequence[Arm]) -> None:
@@ -137,10 +137,10 @@ class Classroom:
                 for future in as_completed(futures):
                     with suppress(RepliesMissing):  # said together, when all arms were looked at
                         future.result()
-            except BaseException:  # the first failure, or Ctrl-C, ends the other arms too
+            except BaseException as error:  # the first failure, or Ctrl-C, ends the other arms too
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                close_all(self.teachers.values())
+                close_all(self.teachers.values(), hurry=isinstance(error, KeyboardInterrupt))
                 raise
         ends = zip(arms, (future.exception() for future in futures), strict=True)
         if lacking := [(arm.name, error) for arm, error in ends if error]:

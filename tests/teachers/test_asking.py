@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from servers import ChatServer
 
 from understudy.errors import DataError, ParseError, SettingsError, TeacherError
 from understudy.records import Dropped, Example, Row
-from understudy.teachers import Ledger, Parse, ask, close_all, open_teacher
+from understudy.teachers import Ledger, Parse, Teacher, ask, close_all, open_teacher
+from understudy.teachers.engine import engine
 from understudy.workspace.rows import write_rows
 
 
@@ -189,13 +191,58 @@ def test_an_error_in_the_source_or_the_reader_ends_the_ask_and_nothing_hangs(led
 def test_a_teacher_closed_by_another_thread_wakes_its_asker(ledger: Ledger, server: ChatServer, live: Live):
     server.latency_s = 30
     teacher = open_teacher(live(), ledger)
-    closing = threading.Timer(0.2, teacher.close)
+    closing = threading.Timer(0.2, teacher.close, kwargs={"hurry": True})
     closing.start()
     with pytest.raises(TeacherError, match="closed"):
         asked(teacher, examples(5))
     closing.join()
     with pytest.raises(TeacherError, match="closed"):
         asked(teacher, examples(5))
+
+
+@pytest.mark.slow
+def test_an_end_that_nobody_hurries_waits_for_what_is_paid_for(
+    ledger: Ledger, server: ChatServer, live: Live, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "_DRAIN_S", 0.1)
+    said: list[str] = []
+
+    def broken(example: Example, text: str) -> Example:
+        server.latency_s = 1.0
+        for _ in range(200):
+            if server.in_flight == 4:  # with the long latency by now
+                raise ZeroDivisionError
+            time.sleep(0.01)
+        raise AssertionError("nothing is in flight")
+
+    with open_teacher(live(concurrency=4), ledger, say=said.append) as teacher, pytest.raises(ZeroDivisionError):
+        list(ask(teacher, examples(900), prompt, broken))
+    assert ledger.info().replies == server.requests < 900
+    assert [text for text in said if "waiting for 4 answers" in text and "120 s; Ctrl-C" in text] == said != []
+
+
+@pytest.mark.slow
+def test_what_is_given_up_after_it_was_sent_stands_in_the_ledger(ledger: Ledger, server: ChatServer, live: Live):
+    server.latency_s = 30
+    price = {"input": 1_000_000, "output": 2_000_000}
+
+    def interrupted() -> None:
+        with open_teacher(live(price=price, sampling={"max_tokens": 5}), ledger) as teacher:
+            threading.Thread(target=ask_till_closed, args=(teacher, 3), daemon=True).start()
+            while server.requests < 3:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    found = ledger.info()
+    assert (found.replies, found.failures) == (0, 3)
+    assert found.failures_usd >= 3 * (10 + 2 * 5), "the most that they can have cost"
+
+
+def ask_till_closed(teacher: Teacher, rows: int) -> None:
+    with suppress(TeacherError):
+        asked(teacher, examples(rows))
 
 
 def test_no_samples_is_a_mistake(ledger: Ledger, live: Live):
@@ -328,7 +375,7 @@ def test_what_one_teacher_gives_up_another_one_still_answers(ledger: Ledger, ser
         thread.start()
         while slow.requests < 4:
             time.sleep(0.01)
-        threading.Timer(0.3, first.close).start()
+        threading.Timer(0.3, first.close, kwargs={"hurry": True}).start()
         with open_teacher(live(), ledger) as second:
             kept, dropped = asked(second, examples(8))
         thread.join()

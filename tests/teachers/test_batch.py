@@ -22,7 +22,7 @@ from toys import hear_ctrl_c
 
 from understudy.errors import TeacherError
 from understudy.settings import validate
-from understudy.teachers import Ledger, Price, TeacherSettings, open_teacher
+from understudy.teachers import Budget, Ledger, Price, Spending, Teacher, TeacherSettings, open_teacher
 from understudy.teachers.backends import batch_fetch
 from understudy.teachers.backends.batch import Batch
 from understudy.teachers.backends.batch_api import BatchApi
@@ -212,17 +212,19 @@ def is_under_way(server: BatchServer) -> bool:
     return any(one.status == "in_progress" for one in server.batches.values())
 
 
-def stopped_run(ledger: Ledger, server: BatchServer, rows: int) -> list[str]:
+def ask_till_closed(teacher: Teacher, rows: int) -> None:
+    with suppress(TeacherError):
+        asked(teacher, examples(rows))
+
+
+def stopped_run(
+    ledger: Ledger, server: BatchServer, rows: int, budget: Budget | None = None, **changes: object
+) -> list[str]:
     """A run that ends while its batch is under way; what it said."""
     said: list[str] = []
     server.is_held = True
-
-    def run() -> None:
-        with suppress(TeacherError):
-            asked(teacher, examples(rows))
-
-    with open_teacher(settings(server), ledger, say=said.append) as teacher:
-        thread = Thread(target=run)
+    with open_teacher(settings(server, **changes), ledger, say=said.append, budget=budget) as teacher:
+        thread = Thread(target=ask_till_closed, args=(teacher, rows))
         thread.start()
         wait_until(lambda: is_under_way(server))
     thread.join()
@@ -244,6 +246,47 @@ def test_what_nobody_asks_for_any_more_is_kept_all_the_same(ledger: Ledger, serv
         asked(teacher, examples(2))
     assert (ledger.info().replies, server.sizes) == (10, [10])
     assert ledger.info().usd == pytest.approx(10 * 20 / 1e6)
+
+
+DEAR = {"price": {"input": 1_000_000, "output": 2_000_000}, "sampling": {"max_tokens": 5}}  # a dollar a prompt token
+COST = 10 * 1 + 5 * 2  # of what the server says that one reply took
+
+
+def test_what_waits_in_a_batch_is_counted_until_a_later_run_fetches_it(ledger: Ledger, server: BatchServer):
+    noted: list[Spending] = []
+    first = Budget(usd=1000, payer="a study", note=noted.append)
+    stopped_run(ledger, server, 5, first, **DEAR)
+    assert 5 * COST < first.spent.usd == noted[-1].usd <= 1000 < 2 * first.spent.usd, "it holds no second time"
+    again = Budget(usd=1000, payer="a study", spent=first.spent)
+    stopped_run(ledger, server, 5, again, **DEAR)
+    assert again.spent == first.spent, "nothing came, and nothing more was sent"
+    last = Budget(usd=1000, payer="a study", spent=again.spent)
+    with open_teacher(settings(server, **DEAR), ledger, budget=last) as teacher:
+        kept, _ = asked(teacher, examples(12))
+    assert (len(kept), server.sizes[0], server.doubles) == (12, 5, 0)
+    assert (last.spent.usd, last.spent.requests) == (12 * COST, 12)
+
+
+def test_a_batch_of_another_budget_is_not_taken_for_ones_own(ledger: Ledger, server: BatchServer):
+    first = Budget(usd=1000, payer="a study")
+    stopped_run(ledger, server, 5, first, **DEAR)
+    other = Budget(usd=1000, payer="another")
+    with open_teacher(settings(server, **DEAR), ledger, budget=other) as teacher:
+        asked(teacher, examples(5))
+    assert other.spent.usd == 5 * COST
+
+
+def test_what_was_not_sent_yet_when_a_run_ended_costs_nothing(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Batch, "quiet_s", 60.0)
+    budget = Budget(usd=1000, payer="a study")
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        thread = Thread(target=ask_till_closed, args=(teacher, 5))
+        thread.start()
+        wait_until(lambda: teacher.asking().in_flight == 5)
+    thread.join()
+    assert (budget.spent, server.uploads, ledger.info().failures) == (Spending(), 0, 0)
 
 
 def test_a_batch_that_is_gone_is_asked_again(ledger: Ledger, server: BatchServer):

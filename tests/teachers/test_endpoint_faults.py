@@ -180,6 +180,7 @@ def test_a_reply_that_names_another_model_is_refused(ledger: Ledger, server: Cha
         asked(teacher, examples(1))
     assert "'tiny'" in str(caught.value)
     assert "'other-7b'" in str(caught.value)
+    assert ledger.info().failures == 1, "it was answered, and perhaps billed"
     with open_teacher(live(name="other-7b"), ledger) as teacher:
         assert len(asked(teacher, examples(1))[0]) == 1
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from asking import Live, asked, examples, prompt
+from pydantic import BaseModel
 from servers import ChatServer
 
-from understudy.teachers import Ledger, open_teacher
+from understudy.errors import WorkspaceError
+from understudy.records import Example, Row
+from understudy.teachers import Ledger, ask, open_teacher
 from understudy.teachers.engine.leases import Leases
 from understudy.teachers.request import key_of
 
@@ -50,3 +55,45 @@ def test_what_a_frozen_process_has_leased_is_sent_after_all(ledger: Ledger, serv
         other.close()
     assert [row.target for row in kept] == ["ROW 0;", "ROW 1;", "ROW 2;"]
     assert server.times[-1] - server.times[0] > 0.5
+
+
+class Word(BaseModel):
+    word: str
+
+
+def read(row: Example, form: Word) -> Example:
+    return row.replace(target=form.word)
+
+
+@pytest.mark.slow
+def test_two_processes_that_find_out_about_schemas_pay_for_nothing_twice(
+    tmp_path: Path, server: ChatServer, live: Live
+):
+    """The first request is never answered: what waits for it to be is not leased meanwhile."""
+    server.answer = '{"word": "yes"}'
+    server.latency_s = 60
+    kept: list[list[Row]] = []
+
+    def run() -> None:
+        with Ledger.open(tmp_path / "ledger") as ledger, open_teacher(live(timeout_s=0.5), ledger) as teacher:
+            kept.append(list(ask(teacher, examples(40), prompt, read, form=Word)))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while not server.requests:
+        time.sleep(0.001)
+    server.latency_s = 0
+    for thread in threads:
+        thread.join()
+    assert [[row.target for row in rows if isinstance(row, Example)] for rows in kept] == [["yes"] * 40] * 2
+    asked_for = Counter(body["messages"][-1]["content"] for body in server.bodies)
+    assert [text for text, count in asked_for.items() if count > 1] == ["row 0;"], "whose first answer never came"
+
+
+def test_a_ledger_in_use_is_not_pruned(ledger: Ledger, live: Live):
+    with open_teacher(live(), ledger) as teacher:
+        asked(teacher, examples(2))
+        with Ledger.open(ledger.path) as other, pytest.raises(WorkspaceError, match="no run is under way"):
+            other.prune(teacher="tiny")
+    assert ledger.prune(teacher="tiny") == 2

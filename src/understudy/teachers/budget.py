@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -31,6 +32,9 @@ class Spending:
         return Spending(self.usd - other.usd, self.tokens - other.tokens, self.requests - other.requests)
 
 
+NOTHING = Spending()
+
+
 class Budget:
     """What a study may spend, and what it has spent; one is shared by all of a study's teachers.
 
@@ -42,6 +46,8 @@ class Budget:
         note: called whenever it changes with the most that can have been spent, requests in flight at their upper
             bound; written down there, it keeps the wall standing after a kill. It holds up the engine while it
             works. What it raises before a request is sent ends the run; an OSError after a reply came is let go.
+        payer: a name of whose money it is, the same in a later run that knows what this one spent: what waits in a
+            batch for that run then stays counted until it is answered.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class Budget:
         tokens: int | None = None,
         requests: int | None = None,
         *,
-        spent: Spending = Spending(),
+        spent: Spending = NOTHING,
         note: Callable[[Spending], None] = lambda most: None,
+        payer: str | None = None,
     ) -> None:
         self._note = note
+        self.payer = payer or uuid4().hex
         self.usd, self.tokens, self.requests = usd, tokens, requests
         self._spent = spent
         self._reserved = Spending()

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from understudy.errors import WorkspaceError
+from understudy.teachers.engine.leases import Leases
 from understudy.teachers.ledger_file import (
     BUSY_S,
     REPLY_COLUMNS,
@@ -242,8 +243,19 @@ class Ledger:
 
         Returns:
             How many replies are gone. What asks for them again pays for them again.
+
+        Raises:
+            WorkspaceError: a teacher is open on the ledger, here or in another process; while this works, none sends.
         """
         where, values = _selected(before, teacher)
+        with closing(Leases(self.path)) as leases:
+            if not leases.is_alone:
+                raise WorkspaceError(f"the ledger {str(self.path)!r} is in use; prune it when no run is under way")
+            gone = self._prune(where, values)
+        self.sync()
+        return gone
+
+    def _prune(self, where: str, values: Sequence[Any]) -> int:
         try:
             with self._writing:
                 self._writer.execute(f"PRAGMA busy_timeout={int(1000 * BUSY_S)}")
@@ -251,10 +263,9 @@ class Ledger:
                 self._writer.execute(f"DELETE FROM failures WHERE {where}", values)
                 self._writer.execute(f"DELETE FROM refusals WHERE {where}", values)
                 self._writer.execute("VACUUM")
+                return gone
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self.path) from None
-        self.sync()
-        return gone
 
     def info(self, *, before: float | None = None, teacher: str | None = None) -> LedgerInfo:
         """How much there is, and from whom; with arguments: how much ``prune`` would forget."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 
@@ -17,11 +18,14 @@ class SpentFile:
 
     def __init__(self, path: Path) -> None:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.payer = uuid4().hex
+        """The file's own name, by which what a batch still owes is known again. ``read`` finds it."""
 
     def read(self) -> Spending:
         content = os.pread(self._handle, 1000, 0)
         try:
             told = orjson.loads(content) if content.strip() else {"usd": 0.0, "tokens": 0, "requests": 0}
+            self.payer = str(told.get("payer", self.payer))
             return Spending(usd=float(told["usd"]), tokens=int(told["tokens"]), requests=int(told["requests"]))
         except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
             raise WorkspaceError(
@@ -29,7 +33,7 @@ class SpentFile:
             ) from None
 
     def write(self, spent: Spending) -> None:
-        os.pwrite(self._handle, orjson.dumps(asdict(spent)).ljust(200), 0)
+        os.pwrite(self._handle, orjson.dumps(asdict(spent) | {"payer": self.payer}).ljust(200), 0)
 
     def close(self) -> None:
         os.close(self._handle)

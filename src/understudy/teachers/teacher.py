@@ -129,19 +129,24 @@ def open_teacher(
     return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say)
 
 
-def close_all(teachers: Iterable[Teacher]) -> None:
-    """Close teachers at the same time: each waits shortly for its requests in flight."""
+def close_all(teachers: Iterable[Teacher], *, hurry: bool = False) -> None:
+    """Close teachers at the same time: each waits for its requests in flight, with ``hurry`` only shortly."""
     teachers = list(teachers)
-    closing = [threading.Thread(target=teacher.close, daemon=True) for teacher in teachers]
+    closing = [threading.Thread(target=teacher.close, kwargs={"hurry": hurry}, daemon=True) for teacher in teachers]
     for thread in closing:
         thread.start()
     try:
         for thread in closing:
             thread.join()
-    except KeyboardInterrupt:  # the second Ctrl-C; who waits for a row would be waited for
+    except KeyboardInterrupt:  # somebody waits no longer
         for teacher in teachers:
             teacher.hurry()
+        for thread in closing:
+            thread.join(_LAST_S)
         raise
+
+
+_LAST_S = 0.5  # for writing down what was given up
 
 
 def _silent(text: str) -> None:
@@ -241,13 +246,17 @@ class Teacher:
         """What a teacher that only renders was asked."""
         return self._rehearsal.read()
 
-    def close(self) -> None:
-        """Wait shortly for requests in flight and let go. Handles made of an opened teacher need no closing."""
+    def close(self, *, hurry: bool = False) -> None:
+        """Wait for requests in flight, as they are paid for, and let go; handles made of a teacher need no closing.
+
+        Args:
+            hurry: wait for 1.5 s at most, as a ``with`` statement does that Ctrl-C ends; else ``timeout_s`` bounds it.
+        """
         if self._opener is self and self._is_open:
             self._is_open = False
             if self._place is not None:
                 engine, lane = self._place
-                engine.leave(lane)
+                engine.leave(lane, hurry=hurry)
 
     def hurry(self) -> None:
         """Have a ``close`` in another thread wait for nothing more."""
@@ -258,8 +267,8 @@ class Teacher:
     def __enter__(self) -> Teacher:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(hurry=kind is not None and issubclass(kind, KeyboardInterrupt))
 
     # What ask() uses.
 

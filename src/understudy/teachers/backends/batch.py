@@ -25,7 +25,8 @@ from understudy.teachers.backends.address import Address
 from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
 from understudy.teachers.backends.batch_fetch import Crowded, Fetcher, Wait, Waits
 from understudy.teachers.backends.batch_lines import line_of
-from understudy.teachers.backends.batches import Batches, OpenBatch
+from understudy.teachers.backends.batches import Batches, Bill, OpenBatch
+from understudy.teachers.budget import Spending
 from understudy.teachers.engine.jobs import Say
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Reply, Request
@@ -66,6 +67,7 @@ class Batch:
         self._is_crowded = False
         self._sender: asyncio.Task[None] | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}  # one an open batch
+        self._bills: dict[str, Bill] = {}  # of requests that are out or soon will be, by key
 
     def attach(self, ledger: Ledger) -> None:
         """Keep what is sent in this ledger's file."""
@@ -81,6 +83,17 @@ class Batch:
         self._address.check_key()
         self._table = Batches(self._ledger.path)
         self._fetcher = Fetcher(self._api, self._table, self._ledger, self._waits, self.price)
+        self._bills = self._table.bills(self._place)
+
+    def owe(self, key: str, payer: str, most: Spending) -> None:
+        """A budget has counted the most that a request can cost; it does so until it is answered, in whichever run."""
+        if not (key in self._bills and self._bills[key].is_out):
+            self._bills[key] = Bill(payer, most)
+
+    def owed(self, key: str, payer: str) -> Spending | None:
+        """What this payer's budget has counted for a request that is out; ``None`` where it has not."""
+        bill = self._bills.get(key)
+        return bill.most if bill and bill.is_out and bill.payer == payer else None
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request with others, or wait for the batch that it is in already."""
@@ -90,7 +103,11 @@ class Batch:
             reply = asyncio.get_running_loop().create_future()
             wait = self._waits[key] = Wait(request, reply, len(line_of(key, request)))
             self._enqueue({key: wait})
-        return await asyncio.shield(wait.reply)
+        try:
+            return await asyncio.shield(wait.reply)
+        finally:
+            if wait.reply.done():
+                self._bills.pop(key, None)
 
     async def aclose(self) -> None:
         """Stop looking. What was sent stays where it is, for the next run."""
@@ -175,8 +192,14 @@ class Batch:
     async def _send(self, group: dict[str, Wait]) -> None:
         """Send what is neither in an open batch nor, by now, in the ledger."""
         ours = uuid4().hex
-        requests = ((key, wait.request.content()) for key, wait in group.items())
+        bills = {key: self._bills.setdefault(key, Bill()) for key in group}
+        leaving = {key: bill for key, bill in bills.items() if not bill.is_out}
+        for bill in leaving.values():
+            bill.is_out = True
+        requests = ((key, wait.request.content(), bills[key]) for key, wait in group.items())
         mine = await asyncio.to_thread(self._table.claim, self._place, ours, requests)
+        for key in leaving.keys() - mine:  # another study has sent it, and pays
+            leaving[key].is_out = False
         # the ledger after the claim: a request leaves the table only when its reply is there
         known = await asyncio.to_thread(self._ledger.get_many, list(group))
         self._waits.hand_on(known)

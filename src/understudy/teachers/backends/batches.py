@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from understudy.teachers.budget import NOTHING, Spending
 from understudy.teachers.ledger_file import connect, explain
 
 _SCHEMA = (
@@ -33,11 +36,13 @@ CREATE TABLE IF NOT EXISTS batch_requests (
     key TEXT NOT NULL,            -- as in the ledger
     batch TEXT NOT NULL,
     request BLOB NOT NULL,        -- canonical JSON
+    bill TEXT,                    -- what a budget has counted for it, and whose: [payer, usd, tokens]
     UNIQUE (place, key)           -- no request is in two batches
 )
 """,
     "CREATE INDEX IF NOT EXISTS requests_of_a_batch ON batch_requests (batch, key)",
 )
+_BILLS = "ALTER TABLE batch_requests ADD COLUMN bill TEXT"  # in a file of before there were bills
 _SOME = 500  # values that SQLite surely binds
 
 
@@ -50,6 +55,15 @@ class OpenBatch:
     batch_id: str | None
     missed: bool  # a run found that the provider does not know it
     created: float  # seconds since 1970
+
+
+@dataclass(slots=True)
+class Bill:
+    """What a budget has counted for a request that is answered when its run may be over."""
+
+    payer: str = ""  # whose budget; none where there is none
+    most: Spending = NOTHING  # that it can cost
+    is_out: bool = False  # it is in a batch, and no longer waiting to be put into one
 
 
 class Batches:
@@ -66,17 +80,28 @@ class Batches:
         with self._transaction() as connection:
             for statement in _SCHEMA:
                 connection.execute(statement)
+            if "bill" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(batch_requests)")}:
+                connection.execute(_BILLS)
 
-    def claim(self, place: str, batch: str, requests: Iterable[tuple[str, bytes]]) -> set[str]:
-        """Enter a batch with all of the requests, key and content, that are in no other one.
+    def bills(self, place: str) -> dict[str, Bill]:
+        """What was counted for the requests that are in batches, by key."""
+        with self._transaction() as connection:
+            sql = "SELECT key, bill FROM batch_requests WHERE place = ? AND bill IS NOT NULL"
+            rows = connection.execute(sql, (place,)).fetchall()
+        told = ((key, *orjson.loads(bill)) for key, bill in rows)
+        return {key: Bill(payer, Spending(usd, tokens, 1), is_out=True) for key, payer, usd, tokens in told}
+
+    def claim(self, place: str, batch: str, requests: Iterable[tuple[str, bytes, Bill]]) -> set[str]:
+        """Enter a batch with all of the requests (key, content and bill) that are in no other one.
 
         Returns:
             The keys that are; where there are none, there is no batch either.
         """
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO batch_requests VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                ((place, key, batch, content) for key, content in requests),
+                "INSERT INTO batch_requests (place, key, batch, request, bill) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                ((place, key, batch, content, _json(bill)) for key, content, bill in requests),
             )
             keys = {key for (key,) in connection.execute("SELECT key FROM batch_requests WHERE batch = ?", (batch,))}
             if keys:
@@ -159,3 +184,7 @@ class Batches:
                     raise
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self._path) from None
+
+
+def _json(bill: Bill) -> str | None:
+    return orjson.dumps([bill.payer, bill.most.usd, bill.most.tokens]).decode() if bill.payer else None

@@ -71,23 +71,30 @@ class OpenAI:
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request once."""
-        if request.schema is None or self._schemas is None:
-            return cut_at_stop((await self._send(body_of(request)))[0], request)
-        async with self._schemas.turn() as with_schema:
-            try:
-                reply = cut_at_stop((await self._send(body_of(request, in_blocks=not with_schema)))[0], request)
-            except (Refused, TryAgain) as error:
-                raise self._schemas.failed(error, with_schema) from None
-            self._schemas.answered(reply, with_schema)
-            return reply
+        return (await self.samples([request], example))[0]
 
     async def samples(self, requests: Sequence[Request], example: Example) -> list[Reply]:
         """Send several samples of the same messages in one request; it may bring fewer than were asked for.
 
         What the prompt cost stands with the first, what the answers did is spread evenly.
         """
-        replies = await self._send(body_of(requests[0], n=len(requests)))
-        return [cut_at_stop(reply, requests[0]) for reply in replies]
+        request, schemas = requests[0], self._schemas
+        if request.schema is None or schemas is None:
+            replies = await self._send(body_of(request, n=len(requests)))
+            return [cut_at_stop(reply, request) for reply in replies]
+        with_schema = schemas.are_sent()
+        try:
+            replies = await self._send(body_of(request, n=len(requests), in_blocks=not with_schema))
+        except (Refused, TryAgain) as error:
+            raise schemas.failed(error, with_schema) from None
+        replies = [cut_at_stop(reply, request) for reply in replies]
+        schemas.answered(replies[0], with_schema)
+        return replies
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether the next request with a schema finds out if the endpoint takes it."""
+        return self._schemas is not None and not self._schemas.is_known
 
     async def aclose(self) -> None:
         """Close the connections."""

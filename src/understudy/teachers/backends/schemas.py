@@ -5,9 +5,7 @@ Some refuse ``response_format`` (400, or 500), some leave it out of account with
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from understudy.errors import WorkspaceError
 from understudy.teachers.ledger import Ledger
@@ -17,7 +15,7 @@ _SERVER_ERRORS = ("500:", "501:")  # what other faults of a server say is not ab
 
 
 class Schemas:
-    """What is known of one endpoint. Until it is known, one request at a time goes there."""
+    """What is known of one endpoint."""
 
     def __init__(self, ledger: Ledger, name: str) -> None:
         self._ledger, self._name = ledger, f"schemas: {name}"
@@ -25,17 +23,15 @@ class Schemas:
         self._can = None if known is None else known == "yes"
         self._has_failed = False  # with a schema; a fault of the server may pass
         self._is_in_doubt = False  # it did not do it, but would it do it without?
-        self._lock = asyncio.Lock()
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[bool]:
+    @property
+    def is_known(self) -> bool:
+        """Whether it is; until then one request with a schema at a time should go there."""
+        return self._can is not None
+
+    def are_sent(self) -> bool:
         """Whether to send the next request with its schema."""
-        if self._can is None:
-            async with self._lock:
-                if self._can is None:
-                    yield not self._is_in_doubt
-                    return
-        yield bool(self._can)
+        return not self._is_in_doubt if self._can is None else self._can
 
     def answered(self, reply: Reply, with_schema: bool) -> None:
         """Learn of an answer.

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
@@ -30,10 +31,11 @@ from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 from understudy.teachers.settings import TeacherSettings
 
-_DRAIN_S = 1.5  # how long closing waits for requests in flight: Ctrl-C must end within 2 s
+_DRAIN_S = 1.5  # how long closing waits for requests in flight where somebody is in a hurry: Ctrl-C ends within 2 s
+_FROZEN = 2  # times ``timeout_s``: a process that still has a request in flight then is no longer at work
 _BURST = 64  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
 _TELL_S = 0.01  # how long finished rows gather before their askers are told
-_LOOK_S = 0.1  # how often is looked at what other processes do
+_LOOK_S = 0.1  # how often is looked at what other processes do, and whether a budget has room again
 
 _LaneKey: TypeAlias = tuple[str, str, str, float]
 
@@ -147,18 +149,27 @@ class Engine:
         """The asker is gone: what nobody else waits for is not sent; what was sent still lands in the ledger."""
         self._desk.leave(slots)
 
-    def leave(self, lane: Lane) -> None:
-        """Give a lane back; the last user closes it, and with the last lane the engine ends."""
+    def leave(self, lane: Lane, *, hurry: bool = False) -> None:
+        """Give a lane back; the last user closes it, and with the last lane the engine ends.
+
+        Args:
+            hurry: wait only shortly for what is in flight, though it is paid for.
+        """
         with _ENGINES_LOCK:
             lane.users -= 1
             lane_is_free = lane.users == 0
             if lane_is_free:
                 self.lanes = {key: other for key, other in self.lanes.items() if other is not lane}
                 self._closing.append(lane)
-        failed: Exception | None = None
+        failed: BaseException | None = None
         if lane_is_free:
+            closing = asyncio.run_coroutine_threadsafe(self._close(lane, hurry), self._loop)
             try:
-                asyncio.run_coroutine_threadsafe(self._close(lane), self._loop).result()
+                closing.result()
+            except KeyboardInterrupt as error:
+                failed = error
+                self.hurry(lane)
+                wait([closing])
             except Exception as error:
                 failed = error
             self._closing.remove(lane)
@@ -222,6 +233,11 @@ class Engine:
                 endpoint.look_again(self._loop.call_later(wait_s, self._wake, endpoint))
                 break
             lane, job = endpoint.next()
+            if lane.is_trial(job) and (begun or lane.is_trying()):
+                endpoint.queue.appendleft((lane, job))
+                if begun:
+                    self._wake(endpoint)
+                break
             if job.others and lane.takes_n is False:  # found out since it came into the queue
                 self._enqueue(lane, _single(job), first=True)
                 continue
@@ -229,9 +245,15 @@ class Engine:
                 wanted.tokens = usual_tokens(wanted) if endpoint.pace.tokens_per_minute else 0
                 endpoint.pace.sent(wanted.tokens)
                 begun.append((lane, wanted))
-        for lane, job in self._unknown(begun):
+        for lane, job in self._affordable(endpoint, list(self._unknown(begun))):
             job.number = job.number or lane.next_number()
             lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
+
+    def _take_back(self, lane: Lane, job: Job) -> None:
+        """A job is not begun after all."""
+        lane.endpoint.pace.unsent(job.tokens)
+        for one in job.all:
+            self._leases.give_back(one.key)
 
     def _unknown(self, begun: Sequence[tuple[Lane, Job]]) -> Iterator[tuple[Lane, Job]]:
         """Those that no other process has answered between our first look into the ledger and our lease."""
@@ -239,9 +261,7 @@ class Engine:
             known = self._ledger.look(one.key for _, job in begun for one in job.all)
         except Exception as error:
             for lane, job in begun:
-                lane.endpoint.pace.in_flight -= 1
-                for one in job.all:
-                    self._leases.give_back(one.key)
+                self._take_back(lane, job)
                 self._end(job.all, error, lane)
                 self._wake(lane.endpoint)
             return
@@ -249,15 +269,32 @@ class Engine:
             if not any(one.key in known for one in job.all):
                 yield lane, job
                 continue
-            lane.endpoint.pace.in_flight -= 1
+            self._take_back(lane, job)
             jobs = _single(job)
             self._count_known(lane, sum(one.key in known for one in jobs))
             for one in jobs:
-                self._leases.give_back(one.key)
                 if one.key in known:
                     self._finish(one, known[one.key])
             rest = _as_one([one for one in jobs if one.key not in known])
             self._enqueue(lane, [rest] if rest else [], first=True)  # wakes the endpoint, too, which has room again
+
+    def _affordable(self, endpoint: Endpoint, begun: Sequence[tuple[Lane, Job]]) -> Iterator[tuple[Lane, Job]]:
+        """Those that their budgets have room for; they have set it aside."""
+        for place, (lane, job) in enumerate(begun):
+            try:
+                has_room = self._sender.reserve(lane, job)
+            except Exception as error:
+                self._take_back(lane, job)
+                self._end(job.all, error, lane)
+                self._wake(endpoint)
+                continue
+            if not has_room:  # until some that are in flight are settled: perhaps at another endpoint
+                for later in begun[place:]:
+                    self._take_back(*later)
+                endpoint.queue.extendleft(reversed(begun[place:]))
+                endpoint.look_again(self._loop.call_later(_LOOK_S, self._wake, endpoint))
+                return
+            yield lane, job
 
     def _is_free(self, lane: Lane, job: Job) -> bool:
         try:
@@ -282,7 +319,7 @@ class Engine:
         if self._leases.take(job.key):
             return True
         job.leased_since = job.leased_since or time.monotonic()
-        return time.monotonic() - job.leased_since > job.asker.call.timeout_s
+        return time.monotonic() - job.leased_since > _FROZEN * job.asker.call.timeout_s
 
     def _let_in(self) -> None:
         """Other processes may wait to use the ledger."""
@@ -411,18 +448,32 @@ class Engine:
         for job in lane.withdraw():
             self._end(job.all, error)
 
-    async def _close(self, lane: Lane) -> None:
+    async def _close(self, lane: Lane, hurry: bool) -> None:
         self._fail(lane, _closed())
         if lane.tasks:
-            _, late = await asyncio.wait(lane.tasks.values(), timeout=_DRAIN_S)
+            _, late = await asyncio.wait(lane.tasks.values(), timeout=0 if lane.outlives else _DRAIN_S)
+            if late and lane.backend.costs and not (hurry or lane.outlives):
+                late = await self._patiently(lane)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
             for job in list(lane.tasks):  # cancelled before it had begun
+                self._sender.give_back(lane, job)
                 self._attended(lane, job, job.all)
         await lane.backend.aclose()
         self._sender.flush()
         self._tell()
+
+    async def _patiently(self, lane: Lane) -> set[asyncio.Task[None]]:
+        """Wait for what is in flight and paid for; what did not come, as for ``hurry``, is returned."""
+        call = next(iter(lane.tasks)).asker.call
+        with suppress(Exception):  # nobody may be there any more to hear it
+            call.say(
+                f"waiting for {len(lane.tasks)} answers that are in flight, and paid for, for up to "
+                f"{call.timeout_s:.0f} s; Ctrl-C gives them up"
+            )
+        _, late = await asyncio.wait(lane.tasks.values(), timeout=call.timeout_s)
+        return late
 
 
 def _grouped(jobs: Sequence[Job]) -> Iterator[Job]:
@@ -430,7 +481,7 @@ def _grouped(jobs: Sequence[Job]) -> Iterator[Job]:
     first: Job | None = None
     for job in jobs:
         request = job.asker.request
-        alone = not request.sample or "seed" in request.sampling or request.schema is not None
+        alone = not request.sample or "seed" in request.sampling
         if first is None or alone or request.messages is not first.asker.request.messages:
             if first is not None:
                 yield first

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from understudy.records import Example
-from understudy.teachers.budget import Budget
+from understudy.teachers.budget import NOTHING, Budget, Spending
 from understudy.teachers.request import Reply, Request
 from understudy.teachers.settings import Price, Sampling
 from understudy.teachers.usage import Meter
@@ -67,6 +67,8 @@ class Job:
     others: list[Job] = field(default_factory=list)  # further samples of the same messages, sent along with it
     number: int = 0  # of the jobs that its back end began, from 1
     tokens: int = 0  # that it is taken to use, where that is limited
+    most: Spending = NOTHING  # that an attempt can cost
+    owed: Spending | None = None  # what the budget has counted for it since an earlier run, which has sent it
     attempts: int = 0
     faults: int = 0  # that count against the row
     is_alone: bool = False  # it was refused together with others, perhaps only for that

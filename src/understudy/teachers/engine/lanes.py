@@ -72,6 +72,19 @@ class Lane:
     takes_n: bool | None = None  # whether it answers several samples of one request; None: nobody knows yet
     keeps_refusals: bool = True  # in the ledger
 
+    @property
+    def outlives(self) -> bool:
+        """Whether what is in flight goes on without us."""
+        return hasattr(self.backend, "owed")
+
+    def is_trial(self, job: Job) -> bool:
+        """Whether a job finds out how the endpoint answers such a request: one at a time does."""
+        return job.asker.request.schema is not None and getattr(self.backend, "is_trying", False)
+
+    def is_trying(self) -> bool:
+        """Whether such a one is in flight."""
+        return any(job.asker.request.schema is not None for job in self.tasks)
+
     def count_answers(self, more: int) -> None:
         """So many jobs were answered."""
         with self.lock:

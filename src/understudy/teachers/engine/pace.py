@@ -94,6 +94,14 @@ class Pace:
             self._requests.take(1, now)
             self._tokens.take(tokens, now)
 
+    def unsent(self, tokens: int) -> None:
+        """A request that was told as ``sent`` does not go after all."""
+        self.in_flight -= 1
+        if self._is_limited:
+            now = time.monotonic()
+            self._requests.take(-1, now)
+            self._tokens.take(-tokens, now)
+
     def answered(self, tokens_more: int = 0) -> None:
         """A request was answered, if only by a refusal; it used ``tokens_more`` than it was taken to."""
         if self._tokens.limit is not None:

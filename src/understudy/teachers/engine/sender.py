@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from understudy.teachers.budget import Budget, Spending, most_spending, priced, spending_of, usual_prompt_tokens
+from understudy.teachers.budget import NOTHING, Spending, most_spending, priced, spending_of, usual_prompt_tokens
 from understudy.teachers.engine.jobs import Job
 from understudy.teachers.engine.keeper import Keeper
 from understudy.teachers.engine.lanes import Lane
@@ -20,13 +19,35 @@ class Sender:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._settled = asyncio.Event()  # some budget may have room again
+
+    def reserve(self, lane: Lane, job: Job) -> bool:
+        """Set aside what the next attempt can cost; ``False`` if that has to wait until others are settled.
+
+        Raises:
+            BudgetReached: it does not fit into the budget. And whatever else ``Budget.reserve`` raises.
+        """
+        call, backend = job.asker.call, lane.backend
+        job.most = _most(job) if call.budget or call.price else NOTHING
+        if call.budget is None:
+            return True
+        if lane.outlives:
+            job.owed = backend.owed(job.key, call.budget.payer)  # pyright: ignore[reportAttributeAccessIssue]
+            if job.owed is not None:
+                return True
+        if not call.budget.reserve(job.most):
+            return False
+        if lane.outlives:
+            backend.owe(job.key, call.budget.payer, job.most)  # pyright: ignore[reportAttributeAccessIssue]
+        return True
+
+    def give_back(self, lane: Lane, job: Job) -> None:
+        """What was set aside for an attempt that was never made."""
+        self._settle(job, _left(lane, job) if lane.outlives else NOTHING)
 
     async def send(self, lane: Lane, job: Job) -> list[Reply]:
         """Send a job, with its other samples, once; the replies, of which there may be fewer, are durable.
 
         Raises:
-            BudgetReached: it does not fit into the budget.
             Refused, TryAgain, TeacherError: what the back end says.
         """
         replies = await self._attempt(lane, job)
@@ -48,9 +69,6 @@ class Sender:
 
     async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
         call, backend = job.asker.call, lane.backend
-        most = _most(job) if call.budget or call.price else Spending()
-        if call.budget is not None:
-            await self._reserve(lane, call.budget, most)
         job.attempts += 1
         spent = Spending(requests=1)
         try:
@@ -62,38 +80,54 @@ class Sender:
             if not backend.costs or call.price or job.attempts > 1:
                 free = {} if backend.costs else {"usd": 0.0}
                 replies = priced([replace(reply, attempts=job.attempts, **free) for reply in replies], call.price)
-            spent = spending_of(replies, most)
+            spent = spending_of(replies, job.most)
             lane.has_answered = True
             is_counted = all(None not in (reply.prompt_tokens, reply.completion_tokens) for reply in replies)
             lane.endpoint.pace.answered(spent.tokens - job.tokens if is_counted else 0)
             return replies
         except TryAgain as fault:
             if fault.may_cost:
-                spent = most
-                usd = most.usd if call.price and call.price.holds_for(most.tokens) else None
-                self._keeper.note(Failure(job.key, job.asker.request.teacher, fault.reason, fault.detail, usd))
+                spent = self._lost(job, fault.reason, fault.detail)
             raise
-        except (asyncio.CancelledError, WrongModel):
-            spent = most
+        except WrongModel as error:
+            spent = self._lost(job, "wrong_model", str(error))
+            raise
+        except asyncio.CancelledError:
+            if lane.outlives:
+                spent = _left(lane, job)
+            elif backend.costs:
+                spent = self._lost(job, "given_up", "the run ended before the answer came")
             raise
         finally:
-            if call.budget is not None:
-                call.budget.settle(most, spent)
-                self._settled.set()
+            self._settle(job, spent)
 
-    async def _reserve(self, lane: Lane, budget: Budget, most: Spending) -> None:
-        while not budget.reserve(most):
-            self._settled.clear()
-            with suppress(TimeoutError):  # a teacher on another ledger may share the budget, and settles elsewhere
-                await asyncio.wait_for(self._settled.wait(), timeout=0.2)
-            if lane.failed:
-                raise lane.failed
+    def _lost(self, job: Job, reason: str, detail: str) -> Spending:
+        """An attempt brought nothing and may have been billed: the most that it can have cost."""
+        price, most = job.asker.call.price, job.most
+        usd = most.usd if price and price.holds_for(most.tokens) else None
+        self._keeper.note(Failure(job.key, job.asker.request.teacher, reason, detail, usd))
+        return most
+
+    def _settle(self, job: Job, spent: Spending) -> None:
+        if (budget := job.asker.call.budget) is None:
+            return
+        if job.owed is None:
+            budget.settle(job.most, spent)
+        else:
+            budget.settle(NOTHING, spent - job.owed)
 
 
 def usual_tokens(job: Job) -> int:
     """What an attempt is taken to use of a limit of tokens."""
     prompt = usual_prompt_tokens(job.asker.request.messages, job.asker.request.schema)
     return prompt + (job.asker.call.sampling.longest_answer or 0) * len(job.all)
+
+
+def _left(lane: Lane, job: Job) -> Spending:
+    """What stays counted of an attempt that goes on without us; nothing if it was not sent yet."""
+    budget = job.asker.call.budget
+    owed = lane.backend.owed(job.key, budget.payer) if budget else None  # pyright: ignore[reportAttributeAccessIssue]
+    return owed or NOTHING
 
 
 def _most(job: Job) -> Spending:
