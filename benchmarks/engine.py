@@ -133,10 +133,11 @@ def stop(bench: Bench) -> None:
             bench.tell("set", silent=1.0)  # whatever is asked from now on
             time.sleep(0.5)
             kept = in_ledger(folder)
-            for press in range(presses):
-                time.sleep(0.5 * press)
-                began = time.monotonic()
+            if presses == 2:
                 client.send_signal(signal.SIGINT)
+                time.sleep(0.5)
+            began = time.monotonic()
+            client.send_signal(signal.SIGINT)
             client.wait(timeout=60)
             took.append(time.monotonic() - began)
             if client.returncode == 0 or in_ledger(folder) != kept:

@@ -140,13 +140,23 @@ class Classroom:
             except BaseException as error:  # the first failure, or Ctrl-C, ends the other arms too
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                close_all(self.teachers.values(), hurry=isinstance(error, KeyboardInterrupt))
+                self._close(error)
                 raise
         ends = zip(arms, (future.exception() for future in futures), strict=True)
         if lacking := [(arm.name, error) for arm, error in ends if error]:
             raise all_missing(lacking)
         self.tuning.let_go()
         return [future.result() for future in futures]
+
+    def _close(self, error: BaseException) -> None:
+        """End for a reason; who waits no longer for what is in flight is still told that."""
+        hurry = isinstance(error, KeyboardInterrupt)
+        if not hurry and any(teacher.asking().in_flight for teacher in self.teachers.values()):
+            self.watch.note(f"stopping: {error}")
+        try:
+            close_all(self.teachers.values(), hurry=hurry)
+        except KeyboardInterrupt:
+            raise error from None
 
     def _sources(self, arm: Arm) -> tuple[Rows, Rows, Rows | None]:
         task = arm.task

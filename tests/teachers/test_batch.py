@@ -267,13 +267,60 @@ def test_what_waits_in_a_batch_is_counted_until_a_later_run_fetches_it(ledger: L
     assert (last.spent.usd, last.spent.requests) == (12 * COST, 12)
 
 
-def test_a_batch_of_another_budget_is_not_taken_for_ones_own(ledger: Ledger, server: BatchServer):
+def test_a_batch_is_paid_by_the_budget_that_sent_it(ledger: Ledger, server: BatchServer):
     first = Budget(usd=1000, payer="a study")
     stopped_run(ledger, server, 5, first, **DEAR)
     other = Budget(usd=1000, payer="another")
     with open_teacher(settings(server, **DEAR), ledger, budget=other) as teacher:
+        asked(teacher, examples(7))
+    assert other.spent.usd == 2 * COST
+
+
+def test_what_nobody_asks_for_any_more_is_paid_all_the_same(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    stopped_run(ledger, server, 5, budget, **DEAR)
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        asked(teacher, examples(1))
+    assert budget.spent.usd == 5 * COST
+
+
+def test_a_batch_that_cannot_be_looked_at_stays_counted(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    stopped_run(ledger, server, 5, budget, **DEAR)
+    before = budget.spent
+    server.faults = [401] * 3
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher, pytest.raises(TeacherError):
         asked(teacher, examples(5))
-    assert other.spent.usd == 5 * COST
+    assert budget.spent == before
+    server.faults = []
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        asked(teacher, examples(5))
+    assert budget.spent.usd == 5 * COST
+
+
+def test_what_an_expired_or_failed_batch_left_costs_nothing(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    server.endings = ["expired", "failed"]
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher, pytest.raises(TeacherError):
+        asked(teacher, examples(4))
+    assert budget.spent.usd == 2 * COST
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        asked(teacher, examples(4))
+    assert budget.spent.usd == 4 * COST
+
+
+def test_what_found_no_room_at_the_provider_is_not_out(ledger: Ledger, server: BatchServer):
+    server.room = 5
+    budget = Budget(usd=2000, payer="a study")
+    stopped_run(ledger, server, 5, budget, **DEAR)
+    first, server.is_held = budget.spent, True
+    said: list[str] = []
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget, say=said.append) as teacher:
+        thread = Thread(target=ask_till_closed, args=(teacher, 8))
+        thread.start()
+        wait_until(lambda: "takes no more for now" in " ".join(said))
+    thread.join()
+    assert budget.spent == first
 
 
 def test_what_was_not_sent_yet_when_a_run_ended_costs_nothing(

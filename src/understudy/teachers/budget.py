@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -46,8 +46,8 @@ class Budget:
         note: called whenever it changes with the most that can have been spent, requests in flight at their upper
             bound; written down there, it keeps the wall standing after a kill. It holds up the engine while it
             works. What it raises before a request is sent ends the run; an OSError after a reply came is let go.
-        payer: a name of whose money it is, the same in a later run that knows what this one spent: what waits in a
-            batch for that run then stays counted until it is answered.
+        payer: a name of whose money it is, the same in a later run that is told what this one spent: that run then
+            knows what of it was set aside for a batch that is not answered yet.
     """
 
     def __init__(
@@ -103,6 +103,13 @@ class Budget:
             self._note(self._spent + self._reserved + most)  # first this: what raises here has reserved nothing
             self._reserved += most
             return True
+
+    def take_up(self, most: Spending) -> None:
+        """Hold as reserved what an earlier run has counted as spent for something that is not answered yet."""
+        with self._lock:
+            taken = Spending(*(min(getattr(self._spent, f.name), getattr(most, f.name)) for f in fields(Spending)))
+            self._spent -= taken
+            self._reserved += most
 
     def settle(self, most: Spending, spent: Spending) -> None:
         """Give a reservation back and count what it came to."""

@@ -27,7 +27,7 @@ class SpentFile:
             told = orjson.loads(content) if content.strip() else {"usd": 0.0, "tokens": 0, "requests": 0}
             self.payer = str(told.get("payer", self.payer))
             return Spending(usd=float(told["usd"]), tokens=int(told["tokens"]), requests=int(told["requests"]))
-        except (orjson.JSONDecodeError, TypeError, ValueError, KeyError):
+        except (orjson.JSONDecodeError, TypeError, ValueError, KeyError, AttributeError):
             raise WorkspaceError(
                 "spent.json of the run folder does not hold what the study has spent; delete it to count from nothing"
             ) from None

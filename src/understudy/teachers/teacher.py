@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -126,6 +127,8 @@ def open_teacher(
     say = say or _silent
     place = None if render_only else enter(ledger, settings, backend, say)
     backend = place[1].backend if place else backend
+    if place and budget is not None and place[1].outlives:
+        backend.take_up(budget)  # pyright: ignore[reportAttributeAccessIssue]
     return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say)
 
 
@@ -141,8 +144,9 @@ def close_all(teachers: Iterable[Teacher], *, hurry: bool = False) -> None:
     except KeyboardInterrupt:  # somebody waits no longer
         for teacher in teachers:
             teacher.hurry()
+        until = time.monotonic() + _LAST_S
         for thread in closing:
-            thread.join(_LAST_S)
+            thread.join(max(0.0, until - time.monotonic()))
         raise
 
 

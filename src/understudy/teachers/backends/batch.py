@@ -25,8 +25,9 @@ from understudy.teachers.backends.address import Address
 from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
 from understudy.teachers.backends.batch_fetch import Crowded, Fetcher, Wait, Waits
 from understudy.teachers.backends.batch_lines import line_of
-from understudy.teachers.backends.batches import Batches, Bill, OpenBatch
-from understudy.teachers.budget import Spending
+from understudy.teachers.backends.batches import Batches, OpenBatch
+from understudy.teachers.backends.bills import Bills
+from understudy.teachers.budget import Budget, Spending
 from understudy.teachers.engine.jobs import Say
 from understudy.teachers.ledger import Ledger
 from understudy.teachers.request import Reply, Request
@@ -60,14 +61,14 @@ class Batch:
         self.shown = self._address.shown
         self._api = BatchApi(settings, self._address, lambda text: self.say(text))
         self._place = orjson.dumps([self.shown, self.identity, self.model]).decode()
-        self._waits = Waits(settings.retries, self._enqueue)
+        self._bills = Bills()
+        self._waits = Waits(settings.retries, self._enqueue, self._bills)
         self._pending: dict[str, Wait] = {}  # those that are in no batch yet, in order
         self._last_came = 0.0  # monotonic seconds
         self._most_now = self.most_requests  # less after the provider took no more
         self._is_crowded = False
         self._sender: asyncio.Task[None] | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}  # one an open batch
-        self._bills: dict[str, Bill] = {}  # of requests that are out or soon will be, by key
 
     def attach(self, ledger: Ledger) -> None:
         """Keep what is sent in this ledger's file."""
@@ -83,17 +84,14 @@ class Batch:
         self._address.check_key()
         self._table = Batches(self._ledger.path)
         self._fetcher = Fetcher(self._api, self._table, self._ledger, self._waits, self.price)
-        self._bills = self._table.bills(self._place)
 
-    def owe(self, key: str, payer: str, most: Spending) -> None:
-        """A budget has counted the most that a request can cost; it does so until it is answered, in whichever run."""
-        if not (key in self._bills and self._bills[key].is_out):
-            self._bills[key] = Bill(payer, most)
+    def take_up(self, budget: Budget) -> None:
+        """Hold what an earlier run of this budget has set aside for what is not answered yet."""
+        self._bills.take_up(budget, self._table.bills(self._place, budget.payer))
 
-    def owed(self, key: str, payer: str) -> Spending | None:
-        """What this payer's budget has counted for a request that is out; ``None`` where it has not."""
-        bill = self._bills.get(key)
-        return bill.most if bill and bill.is_out and bill.payer == payer else None
+    def reserve(self, key: str, budget: Budget, most: Spending) -> bool:
+        """Set aside what a request can cost until it is answered, in whichever run; as ``Budget.reserve``."""
+        return self._bills.reserve(key, budget, most)
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request with others, or wait for the batch that it is in already."""
@@ -103,11 +101,7 @@ class Batch:
             reply = asyncio.get_running_loop().create_future()
             wait = self._waits[key] = Wait(request, reply, len(line_of(key, request)))
             self._enqueue({key: wait})
-        try:
-            return await asyncio.shield(wait.reply)
-        finally:
-            if wait.reply.done():
-                self._bills.pop(key, None)
+        return await asyncio.shield(wait.reply)
 
     async def aclose(self) -> None:
         """Stop looking. What was sent stays where it is, for the next run."""
@@ -116,6 +110,7 @@ class Batch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._fail(TeacherError("the teacher was closed before it had answered; run the same command to go on"))
+        self._bills.close()
         if left := len(self._table.open(self._place)):
             self.say(f"{left} batches of this ledger stay at {self.shown}; run the same command to fetch their answers")
         self._table.close()
@@ -185,23 +180,20 @@ class Batch:
                 continue
             made = await self._api.patiently(partial(self._api.find, batch.id, batch.file_id, batch.created))
             if made is None:
-                await asyncio.to_thread(self._table.drop, batch.id)
+                self._bills.move(await asyncio.to_thread(self._table.drop, batch.id), out=False)
             else:
                 await asyncio.to_thread(self._table.made, batch.id, made.batch_id)
 
     async def _send(self, group: dict[str, Wait]) -> None:
         """Send what is neither in an open batch nor, by now, in the ledger."""
         ours = uuid4().hex
-        bills = {key: self._bills.setdefault(key, Bill()) for key in group}
-        leaving = {key: bill for key, bill in bills.items() if not bill.is_out}
-        for bill in leaving.values():
-            bill.is_out = True
-        requests = ((key, wait.request.content(), bills[key]) for key, wait in group.items())
+        requests = [(key, wait.request.content(), self._bills.told(key)) for key, wait in group.items()]
+        were_out = self._bills.out(group)
+        self._bills.move(group, out=True)
         mine = await asyncio.to_thread(self._table.claim, self._place, ours, requests)
-        for key in leaving.keys() - mine:  # another study has sent it, and pays
-            leaving[key].is_out = False
         # the ledger after the claim: a request leaves the table only when its reply is there
         known = await asyncio.to_thread(self._ledger.get_many, list(group))
+        self._bills.move(((group.keys() - mine) | known.keys()) - were_out, out=False)
         self._waits.hand_on(known)
         others = [key for key in group if key not in mine and key not in known]
         holders = await asyncio.to_thread(self._table.holders, self._place, others)
@@ -283,4 +275,4 @@ class Batch:
 
     def _fail(self, error: Exception) -> None:
         self._pending.clear()
-        self._waits.hand_on(dict.fromkeys(list(self._waits), error))
+        self._waits.hand_on(dict.fromkeys(list(self._waits), error), are_over=False)

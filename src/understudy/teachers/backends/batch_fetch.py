@@ -15,6 +15,7 @@ import orjson
 from understudy.errors import TeacherError
 from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
 from understudy.teachers.backends.batches import Batches, OpenBatch
+from understudy.teachers.backends.bills import Bills
 from understudy.teachers.backends.chat import cut_at_stop
 from understudy.teachers.budget import priced
 from understudy.teachers.engine.lanes import given_up
@@ -46,32 +47,39 @@ class Waits(dict[str, Wait]):
     Args:
         retries: how often a request is sent again after a fault.
         again: sends some again.
+        bills: what they cost.
     """
 
-    def __init__(self, retries: int, again: Callable[[Mapping[str, Wait]], None]) -> None:
+    def __init__(self, retries: int, again: Callable[[Mapping[str, Wait]], None], bills: Bills) -> None:
         self._retries = retries
         self._again = again
+        self.bills = bills
 
     def of(self, batch: OpenBatch) -> dict[str, Wait]:
         """What waits for one batch."""
         return {key: wait for key, wait in self.items() if wait.batch == batch.id}
 
-    def hand_on(self, outcomes: Mapping[str, Reply | Exception]) -> None:
+    def hand_on(self, outcomes: Mapping[str, Reply | Exception], *, are_over: bool = True) -> None:
         """Wake those who wait for these keys; what failed and cost nothing is sent again before anybody hears of it.
 
         To the engine a thousand such faults at once would look like an endpoint that is down.
+
+        Args:
+            are_over: otherwise nobody waits any more, and what is out stays there.
         """
         again: dict[str, Wait] = {}
         for key, outcome in outcomes.items():
             wait = self.get(key)
-            if wait is None:
-                continue
-            if isinstance(outcome, TryAgain) and not outcome.may_cost:
+            if wait is not None and isinstance(outcome, TryAgain) and not outcome.may_cost:
                 if wait.attempts <= self._retries:
                     wait.attempts += 1
                     again[key] = wait
                     continue
                 outcome = given_up(outcome, wait.attempts)
+            if are_over:
+                self.bills.settle(key, outcome)
+            if wait is None:
+                continue
             del self[key]
             if isinstance(outcome, Reply):
                 wait.reply.set_result(outcome)
@@ -79,6 +87,7 @@ class Waits(dict[str, Wait]):
                 wait.reply.set_exception(copy(outcome))  # each is raised on its own
                 wait.reply.exception()  # heard, even where nobody waits any more
         if again:
+            self.bills.move(again, out=False)
             self._again(again)
 
 
@@ -141,7 +150,7 @@ class Fetcher:
         finally:
             self.reading -= 1
         if any(code == _CROWDED for code, _ in state.errors):
-            await asyncio.to_thread(self._table.drop, batch.id)
+            self._waits.bills.move(await asyncio.to_thread(self._table.drop, batch.id), out=False)
             raise Crowded(state.errors[0][1])
         await self._end(batch, self._why_unanswered(state, was_alive))
 
@@ -212,7 +221,6 @@ class Fetcher:
 
     async def _end(self, batch: OpenBatch, rest: Exception) -> None:
         """Forget a batch; who waits for it still gets the ledger's reply, or ``rest``."""
-        await asyncio.to_thread(self._table.drop, batch.id)
-        left = self._waits.of(batch)
+        left = dict.fromkeys([*await asyncio.to_thread(self._table.drop, batch.id), *self._waits.of(batch)], rest)
         known = await asyncio.to_thread(self._ledger.get_many, list(left))  # by another process
-        self._waits.hand_on({**dict.fromkeys(left, rest), **known})
+        self._waits.hand_on({**left, **known})

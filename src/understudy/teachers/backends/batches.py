@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
-from understudy.teachers.budget import NOTHING, Spending
+from understudy.teachers.budget import Spending
 from understudy.teachers.ledger_file import connect, explain
 
 _SCHEMA = (
@@ -46,6 +46,10 @@ _BILLS = "ALTER TABLE batch_requests ADD COLUMN bill TEXT"  # in a file of befor
 _SOME = 500  # values that SQLite surely binds
 
 
+Claimed: TypeAlias = tuple[str, bytes, tuple[str, Spending] | None]
+"""A request's key and content, and whose budget has set how much aside for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenBatch:
     """A batch that is not done with."""
@@ -55,15 +59,6 @@ class OpenBatch:
     batch_id: str | None
     missed: bool  # a run found that the provider does not know it
     created: float  # seconds since 1970
-
-
-@dataclass(slots=True)
-class Bill:
-    """What a budget has counted for a request that is answered when its run may be over."""
-
-    payer: str = ""  # whose budget; none where there is none
-    most: Spending = NOTHING  # that it can cost
-    is_out: bool = False  # it is in a batch, and no longer waiting to be put into one
 
 
 class Batches:
@@ -83,16 +78,16 @@ class Batches:
             if "bill" not in {name for _, name, *_ in connection.execute("PRAGMA table_info(batch_requests)")}:
                 connection.execute(_BILLS)
 
-    def bills(self, place: str) -> dict[str, Bill]:
-        """What was counted for the requests that are in batches, by key."""
+    def bills(self, place: str, payer: str) -> dict[str, Spending]:
+        """The most that each of this payer's requests in batches can cost, by key."""
         with self._transaction() as connection:
             sql = "SELECT key, bill FROM batch_requests WHERE place = ? AND bill IS NOT NULL"
             rows = connection.execute(sql, (place,)).fetchall()
         told = ((key, *orjson.loads(bill)) for key, bill in rows)
-        return {key: Bill(payer, Spending(usd, tokens, 1), is_out=True) for key, payer, usd, tokens in told}
+        return {key: Spending(usd, tokens, 1) for key, whose, usd, tokens in told if whose == payer}
 
-    def claim(self, place: str, batch: str, requests: Iterable[tuple[str, bytes, Bill]]) -> set[str]:
-        """Enter a batch with all of the requests (key, content and bill) that are in no other one.
+    def claim(self, place: str, batch: str, requests: Iterable[Claimed]) -> set[str]:
+        """Enter a batch with all of the requests that are in no other one.
 
         Returns:
             The keys that are; where there are none, there is no batch either.
@@ -150,11 +145,13 @@ class Batches:
                 "DELETE FROM batch_requests WHERE batch = ? AND key = ?", ((batch, key) for key in keys)
             )
 
-    def drop(self, batch: str) -> None:
-        """Forget a batch and all of its requests."""
+    def drop(self, batch: str) -> list[str]:
+        """Forget a batch and all of its requests, whose keys are returned."""
         with self._transaction() as connection:
+            rows = connection.execute("SELECT key FROM batch_requests WHERE batch = ?", (batch,)).fetchall()
             connection.execute("DELETE FROM batch_requests WHERE batch = ?", (batch,))
             connection.execute("DELETE FROM batches WHERE id = ?", (batch,))
+        return [key for (key,) in rows]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -186,5 +183,5 @@ class Batches:
             raise explain(error, self._path) from None
 
 
-def _json(bill: Bill) -> str | None:
-    return orjson.dumps([bill.payer, bill.most.usd, bill.most.tokens]).decode() if bill.payer else None
+def _json(bill: tuple[str, Spending] | None) -> str | None:
+    return orjson.dumps([bill[0], bill[1].usd, bill[1].tokens]).decode() if bill else None

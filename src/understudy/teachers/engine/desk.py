@@ -16,18 +16,16 @@ class Desk:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()  # guards the jobs and their slots
 
-    def enter(self, slots: Sequence[Slot]) -> dict[str, Job]:
-        """Let slots wait for the jobs that are under way, or for new ones, which are returned by key."""
+    def enter(self, slots: Sequence[Slot], new: dict[str, Job]) -> None:
+        """Let slots wait for the jobs that are under way, or for new ones, which are put into ``new`` by key."""
         contents = [slot.request.content() for slot in slots]
-        new: dict[str, Job] = {}
         with self._lock:
             for slot, content in zip(slots, contents, strict=True):
                 slot.key = key_of(content)
                 slot.job = self._jobs.get(slot.key)
                 if slot.job is None:
-                    slot.job = self._jobs[slot.key] = new[slot.key] = Job(slot.key, content, slot, [])
+                    slot.job = new[slot.key] = self._jobs[slot.key] = Job(slot.key, content, slot, [])
                 slot.job.slots.append(slot)
-        return new
 
     def leave(self, slots: Iterable[Slot]) -> None:
         """Slots wait no more."""

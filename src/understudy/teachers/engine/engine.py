@@ -28,11 +28,13 @@ from understudy.teachers.engine.leases import Leases
 from understudy.teachers.engine.pace import Pace
 from understudy.teachers.engine.sender import Sender, usual_tokens
 from understudy.teachers.ledger import Ledger
+from understudy.teachers.ledger_file import BUSY_S
 from understudy.teachers.request import PASSING, Backend, Refused, TryAgain
 from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight where somebody is in a hurry: Ctrl-C ends within 2 s
 _FROZEN = 2  # times ``timeout_s``: a process that still has a request in flight then is no longer at work
+_FLUSH_S = 0.3  # how long another process that writes is waited for then
 _BURST = 64  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
 _TELL_S = 0.01  # how long finished rows gather before their askers are told
 _LOOK_S = 0.1  # how often is looked at what other processes do, and whether a budget has room again
@@ -98,7 +100,8 @@ class Engine:
 
     def endpoint(self, backend: Backend) -> Endpoint | None:
         """Where another back end at the same place sends its requests."""
-        return next((x.endpoint for x in self.lanes.values() if x.backend.endpoint == backend.endpoint), None)
+        lanes = [*self.lanes.values(), *self._closing]
+        return next((x.endpoint for x in lanes if x.backend.endpoint == backend.endpoint), None)
 
     def submit(self, lane: Lane, slots: Sequence[Slot]) -> None:
         """Answer slots from the ledger where it can, and send the others.
@@ -108,14 +111,15 @@ class Engine:
         """
         for slot in slots:
             slot.lane = lane
-        new = self._desk.enter(slots)
+        new: dict[str, Job] = {}
         try:
+            self._desk.enter(slots, new)
             self._answer(self._known(lane, new))
+            if new:
+                self._send(lane, list(new.values()))
         except BaseException as error:  # Ctrl-C too: nobody may wait for a job that is not under way
             self._answer([(job, error if isinstance(error, Exception) else _closed()) for job in new.values()])
             raise
-        if new:
-            self._send(lane, list(new.values()))
 
     def _known(self, lane: Lane, new: dict[str, Job]) -> list[tuple[Job, Outcome]]:
         """Take out of the new jobs those that the ledger has a reply to, while it has some."""
@@ -124,6 +128,7 @@ class Engine:
         known = self._ledger.get_many(list(new))
         lane.is_known = bool(known)
         if known:
+            self._see_durable()
             self._count_known(lane, len(known))
         return [(new.pop(key), reply) for key, reply in known.items()]
 
@@ -131,7 +136,10 @@ class Engine:
         """The ledger had some replies, of an earlier run or another process."""
         lane.has_answered = lane.is_known = True
         lane.count_answers(jobs)
-        if not self._leases.is_alone:  # another process may have seen it committed and not yet durable
+
+    def _see_durable(self) -> None:
+        """What the ledger had may be another process's, committed and not yet durable."""
+        if not self._leases.is_alone:
             self._ledger.sync()
 
     def _send(self, lane: Lane, jobs: list[Job]) -> None:
@@ -195,8 +203,9 @@ class Engine:
         """Wait for no request in flight any more; what it would have brought is lost."""
 
         def cancel() -> None:
-            for task in lane.tasks.values():
-                task.cancel()
+            if lane.users == 0:  # nobody else's
+                for task in lane.tasks.values():
+                    task.cancel()
 
         with suppress(RuntimeError):  # the loop is closed: nothing is in flight
             self._loop.call_soon_threadsafe(cancel)
@@ -223,11 +232,10 @@ class Engine:
 
     def _begin(self, endpoint: Endpoint) -> None:
         """Set as many jobs to work as the pace allows, of those that nobody else has answered or is about to."""
-        endpoint.is_woken = False
+        endpoint.is_woken = is_more = False
         begun: list[tuple[Lane, Job]] = []
         while endpoint.queue and endpoint.pace.has_room():
-            if len(begun) == _BURST:
-                self._wake(endpoint)
+            if is_more := len(begun) == _BURST:
                 break
             if wait_s := endpoint.pace.wait_s():
                 endpoint.look_again(self._loop.call_later(wait_s, self._wake, endpoint))
@@ -235,8 +243,7 @@ class Engine:
             lane, job = endpoint.next()
             if lane.is_trial(job) and (begun or lane.is_trying()):
                 endpoint.queue.appendleft((lane, job))
-                if begun:
-                    self._wake(endpoint)
+                is_more = bool(begun)
                 break
             if job.others and lane.takes_n is False:  # found out since it came into the queue
                 self._enqueue(lane, _single(job), first=True)
@@ -245,9 +252,8 @@ class Engine:
                 wanted.tokens = usual_tokens(wanted) if endpoint.pace.tokens_per_minute else 0
                 endpoint.pace.sent(wanted.tokens)
                 begun.append((lane, wanted))
-        for lane, job in self._affordable(endpoint, list(self._unknown(begun))):
-            job.number = job.number or lane.next_number()
-            lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
+        if self._set_to_work(endpoint, list(self._unknown(begun))) and is_more:
+            self._wake(endpoint)
 
     def _take_back(self, lane: Lane, job: Job) -> None:
         """A job is not begun after all."""
@@ -258,7 +264,8 @@ class Engine:
     def _unknown(self, begun: Sequence[tuple[Lane, Job]]) -> Iterator[tuple[Lane, Job]]:
         """Those that no other process has answered between our first look into the ledger and our lease."""
         try:
-            known = self._ledger.look(one.key for _, job in begun for one in job.all)
+            if known := self._ledger.look(one.key for _, job in begun for one in job.all):
+                self._see_durable()
         except Exception as error:
             for lane, job in begun:
                 self._take_back(lane, job)
@@ -278,8 +285,8 @@ class Engine:
             rest = _as_one([one for one in jobs if one.key not in known])
             self._enqueue(lane, [rest] if rest else [], first=True)  # wakes the endpoint, too, which has room again
 
-    def _affordable(self, endpoint: Endpoint, begun: Sequence[tuple[Lane, Job]]) -> Iterator[tuple[Lane, Job]]:
-        """Those that their budgets have room for; they have set it aside."""
+    def _set_to_work(self, endpoint: Endpoint, begun: Sequence[tuple[Lane, Job]]) -> bool:
+        """Have jobs attended to, each when its budget has set aside what it can cost; whether all budgets had room."""
         for place, (lane, job) in enumerate(begun):
             try:
                 has_room = self._sender.reserve(lane, job)
@@ -288,13 +295,15 @@ class Engine:
                 self._end(job.all, error, lane)
                 self._wake(endpoint)
                 continue
-            if not has_room:  # until some that are in flight are settled: perhaps at another endpoint
+            if not has_room:  # until some that are in flight are settled, perhaps at another endpoint
                 for later in begun[place:]:
                     self._take_back(*later)
                 endpoint.queue.extendleft(reversed(begun[place:]))
                 endpoint.look_again(self._loop.call_later(_LOOK_S, self._wake, endpoint))
-                return
-            yield lane, job
+                return False
+            job.number = job.number or lane.next_number()
+            lane.tasks[job] = self._loop.create_task(self._attend(lane, job))
+        return True
 
     def _is_free(self, lane: Lane, job: Job) -> bool:
         try:
@@ -450,19 +459,25 @@ class Engine:
 
     async def _close(self, lane: Lane, hurry: bool) -> None:
         self._fail(lane, _closed())
-        if lane.tasks:
-            _, late = await asyncio.wait(lane.tasks.values(), timeout=0 if lane.outlives else _DRAIN_S)
-            if late and lane.backend.costs and not (hurry or lane.outlives):
-                late = await self._patiently(lane)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-            for job in list(lane.tasks):  # cancelled before it had begun
-                self._sender.give_back(lane, job)
-                self._attended(lane, job, job.all)
-        await lane.backend.aclose()
-        self._sender.flush()
-        self._tell()
+        try:
+            await self._let_land(lane, hurry)
+            await lane.backend.aclose()
+        finally:
+            self._sender.flush(_FLUSH_S if hurry else BUSY_S)
+            self._tell()
+
+    async def _let_land(self, lane: Lane, hurry: bool) -> None:
+        if not lane.tasks:
+            return
+        _, late = await asyncio.wait(lane.tasks.values(), timeout=0 if lane.outlives else _DRAIN_S)
+        if late and lane.backend.costs and not (hurry or lane.outlives):
+            late = await self._patiently(lane)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for job in list(lane.tasks):  # cancelled before it had begun
+            self._sender.settle(job)
+            self._attended(lane, job, job.all)
 
     async def _patiently(self, lane: Lane) -> set[asyncio.Task[None]]:
         """Wait for what is in flight and paid for; what did not come, as for ``hurry``, is returned."""

@@ -68,7 +68,7 @@ class Job:
     number: int = 0  # of the jobs that its back end began, from 1
     tokens: int = 0  # that it is taken to use, where that is limited
     most: Spending = NOTHING  # that an attempt can cost
-    owed: Spending | None = None  # what the budget has counted for it since an earlier run, which has sent it
+    budget: Budget | None = None  # which has set that aside
     attempts: int = 0
     faults: int = 0  # that count against the row
     is_alone: bool = False  # it was refused together with others, perhaps only for that

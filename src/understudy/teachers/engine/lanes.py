@@ -75,7 +75,7 @@ class Lane:
     @property
     def outlives(self) -> bool:
         """Whether what is in flight goes on without us."""
-        return hasattr(self.backend, "owed")
+        return hasattr(self.backend, "reserve")
 
     def is_trial(self, job: Job) -> bool:
         """Whether a job finds out how the endpoint answers such a request: one at a time does."""

@@ -26,23 +26,22 @@ class Sender:
         Raises:
             BudgetReached: it does not fit into the budget. And whatever else ``Budget.reserve`` raises.
         """
-        call, backend = job.asker.call, lane.backend
+        call = job.asker.call
         job.most = _most(job) if call.budget or call.price else NOTHING
         if call.budget is None:
             return True
-        if lane.outlives:
-            job.owed = backend.owed(job.key, call.budget.payer)  # pyright: ignore[reportAttributeAccessIssue]
-            if job.owed is not None:
-                return True
-        if not call.budget.reserve(job.most):
-            return False
-        if lane.outlives:
-            backend.owe(job.key, call.budget.payer, job.most)  # pyright: ignore[reportAttributeAccessIssue]
-        return True
+        if lane.outlives:  # and settles it
+            return lane.backend.reserve(job.key, call.budget, job.most)  # pyright: ignore[reportAttributeAccessIssue]
+        if call.budget.reserve(job.most):
+            job.budget = call.budget
+            return True
+        return False
 
-    def give_back(self, lane: Lane, job: Job) -> None:
-        """What was set aside for an attempt that was never made."""
-        self._settle(job, _left(lane, job) if lane.outlives else NOTHING)
+    def settle(self, job: Job, spent: Spending = NOTHING) -> None:
+        """Give back what was set aside for an attempt, and count what it came to."""
+        if job.budget is not None:
+            job.budget.settle(job.most, spent)
+            job.budget = None
 
     async def send(self, lane: Lane, job: Job) -> list[Reply]:
         """Send a job, with its other samples, once; the replies, of which there may be fewer, are durable.
@@ -63,9 +62,9 @@ class Sender:
         self._keeper.note(Refusal(job.key, job.content, job.asker.request.teacher, refused.reason, refused.detail))
         refused.in_ledger = True
 
-    def flush(self) -> None:
-        """See to it that the ledger has all that it is to know."""
-        self._keeper.flush()
+    def flush(self, wait_s: float) -> None:
+        """See to it that the ledger has all that it is to know, where another process writes after so long."""
+        self._keeper.flush(wait_s)
 
     async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
         call, backend = job.asker.call, lane.backend
@@ -93,13 +92,11 @@ class Sender:
             spent = self._lost(job, "wrong_model", str(error))
             raise
         except asyncio.CancelledError:
-            if lane.outlives:
-                spent = _left(lane, job)
-            elif backend.costs:
+            if backend.costs and not lane.outlives:
                 spent = self._lost(job, "given_up", "the run ended before the answer came")
             raise
         finally:
-            self._settle(job, spent)
+            self.settle(job, spent)
 
     def _lost(self, job: Job, reason: str, detail: str) -> Spending:
         """An attempt brought nothing and may have been billed: the most that it can have cost."""
@@ -108,26 +105,11 @@ class Sender:
         self._keeper.note(Failure(job.key, job.asker.request.teacher, reason, detail, usd))
         return most
 
-    def _settle(self, job: Job, spent: Spending) -> None:
-        if (budget := job.asker.call.budget) is None:
-            return
-        if job.owed is None:
-            budget.settle(job.most, spent)
-        else:
-            budget.settle(NOTHING, spent - job.owed)
-
 
 def usual_tokens(job: Job) -> int:
     """What an attempt is taken to use of a limit of tokens."""
     prompt = usual_prompt_tokens(job.asker.request.messages, job.asker.request.schema)
     return prompt + (job.asker.call.sampling.longest_answer or 0) * len(job.all)
-
-
-def _left(lane: Lane, job: Job) -> Spending:
-    """What stays counted of an attempt that goes on without us; nothing if it was not sent yet."""
-    budget = job.asker.call.budget
-    owed = lane.backend.owed(job.key, budget.payer) if budget else None  # pyright: ignore[reportAttributeAccessIssue]
-    return owed or NOTHING
 
 
 def _most(job: Job) -> Spending:
