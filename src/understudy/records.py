@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 Target: TypeAlias = str | tuple[str, ...] | None
@@ -51,12 +51,20 @@ class Example:
 
     def replace(self, **changes: Any) -> Example:
         """A copy with some fields changed."""
-        return replace(self, **changes)
+        made = object.__new__(Example)
+        for name, put in _PUT.items():  # what dataclasses.replace does, in less than half of the time
+            put(made, changes.pop(name) if name in changes else getattr(self, name))
+        if changes:
+            raise TypeError(f"an Example has no {', '.join(changes)}")
+        return made
 
     def child(self, step: str, part: int | str | None = None, **changes: Any) -> Example:
         """A new row made of this one: its id names the step, its parent is this row."""
         name = f"{self.id}+{step}" if part is None else f"{self.id}+{step}.{part}"
-        return replace(self, id=name, parents=(self.id,), **changes)
+        return self.replace(id=name, parents=(self.id,), **changes)
+
+
+_PUT = {one.name: getattr(Example, one.name).__set__ for one in fields(Example)}
 
 
 @dataclass(frozen=True, slots=True)
