@@ -298,6 +298,66 @@ def test_a_batch_that_cannot_be_looked_at_stays_counted(ledger: Ledger, server: 
     assert budget.spent.usd == 5 * COST
 
 
+def test_what_an_earlier_run_left_makes_room_for_other_rows(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    stopped_run(ledger, server, 5, budget, **DEAR)
+    assert budget.spent.usd > 500
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        kept, _ = asked(teacher, examples(5, start=100))
+    assert (len(kept), ledger.info().replies, budget.spent.usd) == (5, 10, 10 * COST)
+
+
+def test_a_look_at_what_was_left_that_fails_ends_the_run(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    stopped_run(ledger, server, 5, budget, **DEAR)
+    before, server.faults = budget.spent, [401] * 9
+    budget.usd = before.usd + 1
+    with (
+        open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher,
+        pytest.raises(TeacherError, match="key"),
+    ):
+        asked(teacher, examples(5, start=100))
+    assert budget.spent == before
+
+
+def test_a_batch_that_was_never_made_costs_nothing(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    server.hangs_at = "before create"
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        thread = Thread(target=ask_till_closed, args=(teacher, 5))
+        thread.start()
+        wait_until(lambda: server.hangs > 0)
+    thread.join()
+    assert budget.spent.usd > 500, "it may have been made"
+    server.hangs_at = ""
+    with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
+        kept, _ = asked(teacher, examples(5, start=100))
+    assert (len(kept), ledger.info().replies, budget.spent.usd) == (5, 5, 5 * COST)
+
+
+def test_a_wall_is_a_wall_where_only_one_of_two_teachers_knows_the_price(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=1000, payer="a study")
+    with (
+        open_teacher(settings(server), ledger) as first,
+        open_teacher(settings(server, **DEAR), ledger, budget=budget) as second,
+    ):
+        asked(first, examples(1))
+        asked(second, examples(6))
+    assert budget.spent.usd == 6 * COST, "sampling differs, so that they share nothing but their place"
+
+
+def test_what_an_older_batch_refused_meanwhile_is_not_sent_again(
+    ledger: Ledger, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+):
+    server.refuse = {"row 1;": 400}
+    stopped_run(ledger, server, 3)
+    monkeypatch.setattr(Batch, "quiet_s", 1.0)  # the older one is over before that
+    with open_teacher(settings(server), ledger) as teacher:
+        kept, dropped = asked(teacher, examples(4))
+    assert ([row.id for row in kept], [row.reason for row in dropped]) == (["e0", "e2", "e3"], ["bad_request"])
+    assert server.sizes == [3, 1]
+
+
 def test_what_an_expired_or_failed_batch_left_costs_nothing(ledger: Ledger, server: BatchServer):
     budget = Budget(usd=1000, payer="a study")
     server.endings = ["expired", "failed"]

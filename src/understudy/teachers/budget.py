@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -47,7 +47,7 @@ class Budget:
             bound; written down there, it keeps the wall standing after a kill. It holds up the engine while it
             works. What it raises before a request is sent ends the run; an OSError after a reply came is let go.
         payer: a name of whose money it is, the same in a later run that is told what this one spent: that run then
-            knows what of it was set aside for a batch that is not answered yet.
+            knows what of it was counted for a batch that is not answered yet.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Budget:
         self.usd, self.tokens, self.requests = usd, tokens, requests
         self._spent = spent
         self._reserved = Spending()
+        self._taken_up: set[str] = set()
         self._reached: BudgetReached | None = None
         self._lock = threading.Lock()
 
@@ -104,12 +105,22 @@ class Budget:
             self._reserved += most
             return True
 
-    def take_up(self, most: Spending) -> None:
-        """Hold as reserved what an earlier run has counted as spent for something that is not answered yet."""
+    def fits(self, most: Spending) -> bool:
+        """Whether a request that can cost so much is this side of the wall, were nothing in flight."""
         with self._lock:
-            taken = Spending(*(min(getattr(self._spent, f.name), getattr(most, f.name)) for f in fields(Spending)))
-            self._spent -= taken
-            self._reserved += most
+            return self._passed_by(self._spent + most) is None
+
+    def take_up(self, name: str) -> bool:
+        """Whether something that an earlier run left is taken up for the first time, so that one alone settles it."""
+        with self._lock:
+            is_new = name not in self._taken_up
+            self._taken_up.add(name)
+            return is_new
+
+    def let_go(self, name: str) -> None:
+        """It was settled, or is left to be taken up again."""
+        with self._lock:
+            self._taken_up.discard(name)
 
     def settle(self, most: Spending, spent: Spending) -> None:
         """Give a reservation back and count what it came to."""

@@ -127,8 +127,8 @@ class Backend(Protocol):
     - ``samples(requests, example) -> list[Reply]``: several samples of the same messages with one attempt. Fewer
       replies than requests are as good; the rest is then asked for one by one, as it is after a Refused;
     - ``is_trying``: while it holds, requests with a schema are sent one at a time, to find out how they are answered;
-    - ``take_up(budget)`` and ``reserve(key, budget, most)``, for one whose requests outlive the run that sent them: it
-      sets aside and settles what they cost itself (see ``Batch``), and closing waits for none of them;
+    - ``reserve(key, budget, most, price)``, for one whose requests outlive the run that sent them: it sets aside and
+      settles what they cost itself (see ``Batch``), and closing waits for none of them;
     - ``hold``, to which a function of seconds is assigned: call it where nothing should be sent for so long;
     - ``say``, to which a function of a text is assigned: call it with what a person who waits may want to know.
     """

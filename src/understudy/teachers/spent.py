@@ -36,4 +36,5 @@ class SpentFile:
         os.pwrite(self._handle, orjson.dumps(asdict(spent) | {"payer": self.payer}).ljust(200), 0)
 
     def close(self) -> None:
-        os.close(self._handle)
+        handle, self._handle = self._handle, -1  # what comes late is an error and lands in no other file
+        os.close(handle)

@@ -127,8 +127,6 @@ def open_teacher(
     say = say or _silent
     place = None if render_only else enter(ledger, settings, backend, say)
     backend = place[1].backend if place else backend
-    if place and budget is not None and place[1].outlives:
-        backend.take_up(budget)  # pyright: ignore[reportAttributeAccessIssue]
     return Teacher(settings, backend, ledger, budget, place, Meter(), Rehearsal(keep=keep), say)
 
 

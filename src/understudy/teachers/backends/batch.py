@@ -61,7 +61,7 @@ class Batch:
         self.shown = self._address.shown
         self._api = BatchApi(settings, self._address, lambda text: self.say(text))
         self._place = orjson.dumps([self.shown, self.identity, self.model]).decode()
-        self._bills = Bills()
+        self._bills = Bills(self._place)
         self._waits = Waits(settings.retries, self._enqueue, self._bills)
         self._pending: dict[str, Wait] = {}  # those that are in no batch yet, in order
         self._last_came = 0.0  # monotonic seconds
@@ -69,6 +69,8 @@ class Batch:
         self._is_crowded = False
         self._sender: asyncio.Task[None] | None = None
         self._watchers: dict[str, asyncio.Task[None]] = {}  # one an open batch
+        self._looks: dict[str, asyncio.Task[None]] = {}  # for what earlier runs left, one a payer
+        self._failed: Exception | None = None
 
     def attach(self, ledger: Ledger) -> None:
         """Keep what is sent in this ledger's file."""
@@ -85,13 +87,28 @@ class Batch:
         self._table = Batches(self._ledger.path)
         self._fetcher = Fetcher(self._api, self._table, self._ledger, self._waits, self.price)
 
-    def take_up(self, budget: Budget) -> None:
-        """Hold what an earlier run of this budget has set aside for what is not answered yet."""
-        self._bills.take_up(budget, self._table.bills(self._place, budget.payer))
+    def reserve(self, key: str, budget: Budget, most: Spending, price: Price | None) -> bool:
+        """Set aside what a request can cost until it is answered, in whichever run; as ``Budget.reserve``.
 
-    def reserve(self, key: str, budget: Budget, most: Spending) -> bool:
-        """Set aside what a request can cost until it is answered, in whichever run; as ``Budget.reserve``."""
-        return self._bills.reserve(key, budget, most)
+        What an earlier run has left comes first: it may make room.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if budget.payer not in self._looks:
+            self._looks[budget.payer] = asyncio.create_task(self._guarded(self._look_for_left(budget, price)))
+        if not self._looks[budget.payer].done():
+            return False
+        if self._watchers and not budget.fits(most) and self._bills.are_left(budget):
+            return False
+        return self._bills.reserve(key, budget, most, price)
+
+    async def _look_for_left(self, budget: Budget, price: Price | None) -> None:
+        left = await asyncio.to_thread(self._table.bills, self._place, budget.payer)
+        if left:
+            self._bills.take_up(budget, price, left)
+            async with self._alone():
+                await self._recover()
+            await self._watch_open()
 
     async def complete(self, request: Request, example: Example) -> Reply:
         """Send one request with others, or wait for the batch that it is in already."""
@@ -105,16 +122,19 @@ class Batch:
 
     async def aclose(self) -> None:
         """Stop looking. What was sent stays where it is, for the next run."""
-        tasks = [task for task in (self._sender, *self._watchers.values()) if task is not None]
+        tasks = [task for task in (self._sender, *self._watchers.values(), *self._looks.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._fail(TeacherError("the teacher was closed before it had answered; run the same command to go on"))
         self._bills.close()
-        if left := len(self._table.open(self._place)):
+        try:
+            left = len(self._table.open(self._place))
+        finally:
+            self._table.close()
+            await self._api.aclose()
+        if left:
             self.say(f"{left} batches of this ledger stay at {self.shown}; run the same command to fetch their answers")
-        self._table.close()
-        await self._api.aclose()
 
     def _enqueue(self, waits: Mapping[str, Wait]) -> None:
         for wait in waits.values():
@@ -149,6 +169,7 @@ class Batch:
         """What fits into one file, and one request if it alone is too large."""
         group: dict[str, Wait] = {}
         size = 0
+        self._pending = {key: wait for key, wait in self._pending.items() if not wait.reply.done()}  # by an older batch
         for key, wait in self._pending.items():
             size += wait.size
             if group and (len(group) == self._most_now or size > self.most_bytes):
@@ -180,7 +201,7 @@ class Batch:
                 continue
             made = await self._api.patiently(partial(self._api.find, batch.id, batch.file_id, batch.created))
             if made is None:
-                self._bills.move(await asyncio.to_thread(self._table.drop, batch.id), out=False)
+                self._bills.drop(await asyncio.to_thread(self._table.drop, batch.id), self._waits)
             else:
                 await asyncio.to_thread(self._table.made, batch.id, made.batch_id)
 
@@ -189,23 +210,32 @@ class Batch:
         ours = uuid4().hex
         requests = [(key, wait.request.content(), self._bills.told(key)) for key, wait in group.items()]
         were_out = self._bills.out(group)
-        self._bills.move(group, out=True)
-        mine = await asyncio.to_thread(self._table.claim, self._place, ours, requests)
+        self._bills.move(group, out=True)  # first: whoever is stopped meanwhile counts too much and not too little
+        try:
+            mine = await asyncio.to_thread(self._table.claim, self._place, ours, requests)
+        except Exception:
+            self._bills.move(group.keys() - were_out, out=False)
+            raise
+        self._bills.move(mine, out=True)
+        self._bills.move(group.keys() - mine - were_out, out=False)
+        for key in mine:
+            group[key].batch = ours
         # the ledger after the claim: a request leaves the table only when its reply is there
         known = await asyncio.to_thread(self._ledger.get_many, list(group))
-        self._bills.move(((group.keys() - mine) | known.keys()) - were_out, out=False)
+        self._bills.move(known.keys() - were_out, out=False)
         self._waits.hand_on(known)
-        others = [key for key in group if key not in mine and key not in known]
+        over = known.keys() | {key for key in mine if group[key].reply.done()}  # by an older batch
+        others = [key for key in group if key not in mine and key not in over]
         holders = await asyncio.to_thread(self._table.holders, self._place, others)
-        for key, wait in group.items():
-            wait.batch = holders.get(key, ours)
+        for key in others:
+            group[key].batch = holders.get(key, ours)
         if refused := {key: group[key] for key in others if key not in holders}:  # by another process just now
             self._enqueue(refused)
-        if mine <= known.keys():
+        if mine <= over:
             await asyncio.to_thread(self._table.drop, ours)
         else:
-            await asyncio.to_thread(self._table.done, ours, mine & known.keys())
-            await self._make(ours, len(mine - known.keys()))
+            await asyncio.to_thread(self._table.done, ours, mine & over)
+            await self._make(ours, len(mine - over))
 
     async def _make(self, ours: str, count: int) -> None:
         try:
@@ -271,6 +301,7 @@ class Batch:
         try:
             await work
         except Exception as error:
+            self._failed = error
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:

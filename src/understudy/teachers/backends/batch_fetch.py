@@ -150,7 +150,7 @@ class Fetcher:
         finally:
             self.reading -= 1
         if any(code == _CROWDED for code, _ in state.errors):
-            self._waits.bills.move(await asyncio.to_thread(self._table.drop, batch.id), out=False)
+            self._waits.bills.drop(await asyncio.to_thread(self._table.drop, batch.id), self._waits)
             raise Crowded(state.errors[0][1])
         await self._end(batch, self._why_unanswered(state, was_alive))
 
@@ -221,6 +221,8 @@ class Fetcher:
 
     async def _end(self, batch: OpenBatch, rest: Exception) -> None:
         """Forget a batch; who waits for it still gets the ledger's reply, or ``rest``."""
-        left = dict.fromkeys([*await asyncio.to_thread(self._table.drop, batch.id), *self._waits.of(batch)], rest)
-        known = await asyncio.to_thread(self._ledger.get_many, list(left))  # by another process
-        self._waits.hand_on({**left, **known})
+        dropped = await asyncio.to_thread(self._table.drop, batch.id)
+        known = await asyncio.to_thread(self._ledger.get_many, [*dropped, *self._waits.of(batch)])  # by another process
+        gone = {key for key in dropped if key in self._waits and self._waits[key].batch not in (None, batch.id)}
+        left = (key for key in [*dropped, *self._waits.of(batch)] if key not in gone)  # gone into a newer batch
+        self._waits.hand_on({**dict.fromkeys(left, rest), **known})

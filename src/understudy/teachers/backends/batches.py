@@ -80,7 +80,7 @@ class Batches:
 
     def bills(self, place: str, payer: str) -> dict[str, Spending]:
         """The most that each of this payer's requests in batches can cost, by key."""
-        with self._transaction() as connection:
+        with self._transaction("DEFERRED") as connection:
             sql = "SELECT key, bill FROM batch_requests WHERE place = ? AND bill IS NOT NULL"
             rows = connection.execute(sql, (place,)).fetchall()
         told = ((key, *orjson.loads(bill)) for key, bill in rows)
@@ -135,7 +135,7 @@ class Batches:
     def open(self, place: str) -> list[OpenBatch]:
         """The batches that are not done with, oldest first."""
         sql = "SELECT id, file_id, batch_id, missed, created FROM batches WHERE place = ? ORDER BY created"
-        with self._transaction() as connection:
+        with self._transaction("DEFERRED") as connection:
             return [OpenBatch(*row) for row in connection.execute(sql, (place,))]
 
     def done(self, batch: str, keys: Iterable[str]) -> None:
@@ -162,16 +162,16 @@ class Batches:
         for start in range(0, len(keys), _SOME):
             some = keys[start : start + _SOME]
             marks = ",".join("?" * len(some))
-            with self._transaction() as connection:
+            with self._transaction("DEFERRED") as connection:
                 rows = connection.execute(sql.replace("(?)", f"({marks})"), (*some, last)).fetchall()
             yield from rows
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction."""
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """One transaction; one that only reads is DEFERRED, and waits for nobody who writes."""
         try:
             with self._lock:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute(f"BEGIN {kind}")
                 try:
                     yield self._connection
                     self._connection.execute("COMMIT")

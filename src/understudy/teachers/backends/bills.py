@@ -1,12 +1,17 @@
-"""Bills: what budgets have set aside for requests that are answered when their run may be over."""
+"""Bills: what budgets have counted for requests that are answered when their run may be over.
+
+While its run goes on, what a request can cost is reserved. What is still out when the run ends is counted as spent, at
+its upper bound; the run that fetches the answer sets that right.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from understudy.teachers.budget import NOTHING, Budget, Spending, spending_of
+from understudy.teachers.budget import NOTHING, Budget, Spending, priced, spending_of
 from understudy.teachers.request import Reply, TryAgain
+from understudy.teachers.settings import Price
 
 
 @dataclass(slots=True)
@@ -15,28 +20,41 @@ class Bill:
 
     budget: Budget
     most: Spending
-    is_out: bool = False  # in a batch, and not just waiting to be put into one
+    price: Price | None
+    is_left: bool  # by an earlier run, so that it is counted as spent and not reserved
+    is_out: bool  # in a batch, and not just waiting to be put into one
+
+    def settle(self, spent: Spending) -> None:
+        """Have the budget count what it came to."""
+        if self.is_left:
+            self.budget.settle(NOTHING, spent - self.most)
+        else:
+            self.budget.settle(self.most, spent)
 
 
 class Bills:
     """The bills of one back end, by the request's key; each is settled once."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str) -> None:
+        self._place = place
         self._bills: dict[str, Bill] = {}
 
-    def take_up(self, budget: Budget, left: Mapping[str, Spending]) -> None:
-        """Those that earlier runs of this budget have left, and counted as spent."""
+    def take_up(self, budget: Budget, price: Price | None, left: Mapping[str, Spending]) -> None:
+        """Those that earlier runs of this budget have left."""
         for key, most in left.items():
-            if key not in self._bills:
-                budget.take_up(most)
-                self._bills[key] = Bill(budget, most, is_out=True)
+            if key not in self._bills and budget.take_up(self._place + key):
+                self._bills[key] = Bill(budget, most, price, is_left=True, is_out=True)
 
-    def reserve(self, key: str, budget: Budget, most: Spending) -> bool:
+    def are_left(self, budget: Budget) -> bool:
+        """Whether an earlier run's requests are out, which may turn out cheaper than they are counted."""
+        return any(bill.is_left and bill.is_out and bill.budget is budget for bill in self._bills.values())
+
+    def reserve(self, key: str, budget: Budget, most: Spending, price: Price | None) -> bool:
         """Set aside what a request can cost, unless that was done; what ``Budget.reserve`` gives and raises."""
         if key not in self._bills:
             if not budget.reserve(most):
                 return False
-            self._bills[key] = Bill(budget, most)
+            self._bills[key] = Bill(budget, most, price, is_left=False, is_out=False)
         return True
 
     def told(self, key: str) -> tuple[str, Spending] | None:
@@ -54,22 +72,41 @@ class Bills:
             if key in self._bills:
                 self._bills[key].is_out = out
 
+    def drop(self, keys: Iterable[str], waiting: Container[str]) -> None:
+        """Requests were not taken, and those that nobody waits for will not be sent again."""
+        self.move(keys, out=False)
+        for key in keys:
+            if key not in waiting:
+                self._end(key, NOTHING)
+
     def settle(self, key: str, outcome: Reply | Exception) -> None:
         """A request is over. Where it was in no batch of ours, another run has paid for the answer."""
-        bill = self._bills.pop(key, None)
+        bill = self._bills.get(key)
         if bill is None:
             return
         spent = Spending(requests=1)
         if not bill.is_out:
             spent = NOTHING
         elif isinstance(outcome, Reply):
-            spent = spending_of([outcome], bill.most)
+            spent = _spent(outcome, bill)
         elif isinstance(outcome, TryAgain) and outcome.may_cost:
             spent = bill.most
-        bill.budget.settle(bill.most, spent)
+        self._end(key, spent)
 
     def close(self) -> None:
-        """What is still out counts as spent, at its upper bound, until a later run takes it up."""
-        for bill in self._bills.values():
-            bill.budget.settle(bill.most, bill.most if bill.is_out else NOTHING)
-        self._bills.clear()
+        """What is still out counts as spent, at its upper bound, until a later run settles it."""
+        for key, bill in list(self._bills.items()):
+            self._end(key, bill.most if bill.is_out else NOTHING)
+
+    def _end(self, key: str, spent: Spending) -> None:
+        bill = self._bills.pop(key, None)
+        if bill is not None:
+            bill.settle(spent)
+            bill.budget.let_go(self._place + key)
+
+
+def _spent(reply: Reply, bill: Bill) -> Spending:
+    """What a reply cost; money that nobody can work out at its upper bound."""
+    (reply,) = priced([reply], bill.price)
+    spent = spending_of([reply], bill.most)
+    return spent if reply.usd is not None else replace(spent, usd=bill.most.usd)

@@ -40,8 +40,8 @@ class Desk:
         """Those that somebody still waits for; the others are taken out."""
         with self._lock:
             for job in jobs:
-                if not job.slots:
-                    self._jobs.pop(job.key, None)
+                if not job.slots and self._jobs.get(job.key) is job:
+                    del self._jobs[job.key]
             return [job for job in jobs if job.slots]
 
     def pass_on(self, job: Job) -> Job | None:

@@ -34,7 +34,7 @@ from understudy.teachers.settings import TeacherSettings
 
 _DRAIN_S = 1.5  # how long closing waits for requests in flight where somebody is in a hurry: Ctrl-C ends within 2 s
 _FROZEN = 2  # times ``timeout_s``: a process that still has a request in flight then is no longer at work
-_FLUSH_S = 0.3  # how long another process that writes is waited for then
+_FLUSH_S = 0.3  # how long closing waits then for another process that writes
 _BURST = 64  # jobs begun in one turn of the loop: what is sent at once comes back at once, and waits for itself
 _TELL_S = 0.01  # how long finished rows gather before their askers are told
 _LOOK_S = 0.1  # how often is looked at what other processes do, and whether a budget has room again
@@ -204,6 +204,7 @@ class Engine:
 
         def cancel() -> None:
             if lane.users == 0:  # nobody else's
+                lane.is_hurried = True
                 for task in lane.tasks.values():
                     task.cancel()
 
@@ -463,8 +464,17 @@ class Engine:
             await self._let_land(lane, hurry)
             await lane.backend.aclose()
         finally:
-            self._sender.flush(_FLUSH_S if hurry else BUSY_S)
             self._tell()
+            await self._write_down(lane, hurry)
+
+    async def _write_down(self, lane: Lane, hurry: bool) -> None:
+        """What nobody waits for, too; another process that writes is waited for, but not long in a hurry."""
+        self._sender.flush()
+        began = time.monotonic()
+        while self._sender.is_behind:
+            if time.monotonic() - began > (_FLUSH_S if hurry or lane.is_hurried else BUSY_S):
+                break
+            await asyncio.sleep(0.01)
 
     async def _let_land(self, lane: Lane, hurry: bool) -> None:
         if not lane.tasks:

@@ -46,10 +46,15 @@ class Keeper:
         self._others.append(other)
         self._soon()
 
-    def flush(self, wait_s: float) -> None:
-        """Write down now what nobody waits for; another process that writes is waited for as long as told."""
-        if self._others or self._writes:
-            self._commit(wait_s)
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not written down yet."""
+        return bool(self._others or self._writes)
+
+    def flush(self) -> None:
+        """Write down now what nobody waits for, unless another process writes: then as soon as it can be."""
+        if self.is_behind:
+            self._commit()
 
     def _soon(self) -> None:
         """While one group is on its way to the disk the next one gathers."""
@@ -58,11 +63,11 @@ class Keeper:
             wait_s = self._done_at + _GATHER_S - perf_counter()
             self._loop.call_later(wait_s, self._commit) if wait_s > 0 else self._loop.call_soon(self._commit)
 
-    def _commit(self, wait_s: float = _TURN_S) -> None:
+    def _commit(self) -> None:
         writes, futures, others = self._writes, self._futures, self._others
         self._writes, self._futures, self._others = [], [], []
         try:
-            stored = self._ledger.commit(writes, others, wait_s=wait_s)
+            stored = self._ledger.commit(writes, others, wait_s=_TURN_S)
         except Exception as error:
             self._busy_since = self._busy_since or perf_counter()
             if not isinstance(error, LedgerBusy) or perf_counter() - self._busy_since > BUSY_S:

@@ -57,6 +57,7 @@ class Lane:
     endpoint: Endpoint
     max_failures: float  # share of requests that may fail
     users: int = 0
+    is_hurried: bool = False  # nothing is waited for any more
     tasks: dict[Job, asyncio.Task[None]] = field(default_factory=dict)  # one a job in flight
     later: dict[Job, asyncio.TimerHandle] = field(default_factory=dict)  # jobs that failed and are sent again then
     failed: Exception | None = None

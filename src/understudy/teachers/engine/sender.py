@@ -31,7 +31,8 @@ class Sender:
         if call.budget is None:
             return True
         if lane.outlives:  # and settles it
-            return lane.backend.reserve(job.key, call.budget, job.most)  # pyright: ignore[reportAttributeAccessIssue]
+            reserve = lane.backend.reserve  # pyright: ignore[reportAttributeAccessIssue]
+            return reserve(job.key, call.budget, job.most, call.price)
         if call.budget.reserve(job.most):
             job.budget = call.budget
             return True
@@ -62,9 +63,14 @@ class Sender:
         self._keeper.note(Refusal(job.key, job.content, job.asker.request.teacher, refused.reason, refused.detail))
         refused.in_ledger = True
 
-    def flush(self, wait_s: float) -> None:
-        """See to it that the ledger has all that it is to know, where another process writes after so long."""
-        self._keeper.flush(wait_s)
+    def flush(self) -> None:
+        """See to it that the ledger soon has all that it is to know."""
+        self._keeper.flush()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has not yet, as another process writes."""
+        return self._keeper.is_behind
 
     async def _attempt(self, lane: Lane, job: Job) -> Sequence[Reply]:
         call, backend = job.asker.call, lane.backend
