@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -24,7 +25,7 @@ from understudy.settings import validate
 from understudy.students import Trained, load_model, prepare, settings_model, train
 from understudy.students.causal import open_base, rows_of
 from understudy.students.packing import IGNORED
-from understudy.students.settings import CausalSettings
+from understudy.students.settings import CausalSettings, Seq2SeqSettings
 from understudy.task import Fields, Task
 
 ANIMALS = ["cat", "dog", "cow", "hen", "fox", "owl", "bee", "ant"]
@@ -314,30 +315,41 @@ def test_broken_off_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def killed_training(folder: Path) -> Trained:
+def killed_training(folder: Path, kind: str) -> Trained:
     """The training that a test kills."""
-    return train(settings(SCRATCH, steps=80, checkpoint_every_s=0), CHOICE, choices(44), folder, seed=3)
+    told = settings(SCRATCH, steps=80, checkpoint_every_s=0)
+    if kind == "seq2seq":
+        like = told.model_dump(exclude_unset=True, exclude={"kind": True, "base": {"architecture"}})
+        told = Seq2SeqSettings.model_validate(like)
+    return train(told, CHOICE, choices(44), folder, seed=3)
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
-    unbroken = killed_training(tmp_path / "whole" / "model")
-    folder, root = tmp_path / "killed" / "model", Path(__file__).parents[2]
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_killed_and_resumed_ends_with_the_same_weights(kind: str, tmp_path: Path) -> None:
+    unbroken = killed_training(tmp_path / "whole" / "model", kind)
+    folder = tmp_path / "killed" / "model"
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests/students');"
-        "from test_causal import killed_training; killed_training(Path(sys.argv[1]))"
+        "from test_causal import killed_training; killed_training(Path(sys.argv[1]), sys.argv[2])"
     )
     for least in (13, 39):  # in the third epoch of six steps, and in the seventh
-        child = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=root)
-        while child.poll() is None and steps_saved(folder.with_name("checkpoint")) < least:
-            time.sleep(0.005)
-        child.kill()
-        assert child.wait() == -signal.SIGKILL
-        assert not folder.exists()
-    resumed = killed_training(folder)
+        kill_at(least, [sys.executable, "-c", code, str(folder), kind], folder)
+    resumed = killed_training(folder, kind)
     assert (resumed.steps, resumed.tokens, resumed.details) == (unbroken.steps, unbroken.tokens, unbroken.details)
     assert (folder / "model.safetensors").read_bytes() == (tmp_path / "whole/model/model.safetensors").read_bytes()
     assert {path.name for path in folder.parent.iterdir()} == {"model"}
+
+
+def kill_at(least: int, command: list[str], folder: Path) -> None:
+    """Start the training of ``folder``, and kill it and its processes once so many steps are saved."""
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL, start_new_session=True)
+    while child.poll() is None and steps_saved(folder.with_name("checkpoint")) < least:
+        time.sleep(0.005)
+    os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not folder.exists()
 
 
 def steps_saved(checkpoint: Path) -> int:
@@ -413,10 +425,13 @@ def test_two_processes_train_one_student(tmp_path: Path) -> None:
         "assert Path(sys.argv[1]).exists()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
-    root, folder = Path(__file__).parents[2], tmp_path / "two" / "model"
-    done = subprocess.run([*command, str(folder)], cwd=root, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == [str(one.tokens)] * 2
-    assert {path.name for path in folder.parent.iterdir()} == {"model"}
-    alone, shared = weights(tmp_path / "one" / "model"), weights(folder)
+    root, folder, killed = Path(__file__).parents[2], tmp_path / "two" / "model", tmp_path / "killed" / "model"
+    kill_at(7, [*command, str(killed)], killed)  # in the second epoch of six steps
+    for one_folder in (folder, killed):
+        done = subprocess.run([*command, str(one_folder)], cwd=root, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.split() == [str(one.tokens)] * 2
+        assert {path.name for path in one_folder.parent.iterdir()} == {"model"}
+    alone, shared, resumed = (weights(tmp_path / name / "model") for name in ("one", "two", "killed"))
     assert max(float((alone[name] - shared[name]).abs().max()) for name in alone) < 1e-3
+    assert all(torch.equal(shared[name], resumed[name]) for name in shared)

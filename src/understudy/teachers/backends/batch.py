@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 from uuid import uuid4
 
 import orjson
@@ -95,7 +95,7 @@ class Batch:
         if self._failed is not None:
             raise self._failed
         if budget.payer not in self._looks:
-            self._looks[budget.payer] = asyncio.create_task(self._guarded(self._look_for_left(budget, price)))
+            self._looks[budget.payer] = asyncio.create_task(self._guarded(partial(self._look_for_left, budget, price)))
         if not self._looks[budget.payer].done():
             return False
         if self._watchers and not budget.fits(most) and self._bills.are_left(budget):
@@ -142,7 +142,7 @@ class Batch:
         self._pending.update(waits)
         self._last_came = time.monotonic()
         if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._guarded(self._send_all()))
+            self._sender = asyncio.create_task(self._guarded(self._send_all))
 
     async def _send_all(self) -> None:
         await self._watch_open()
@@ -270,7 +270,7 @@ class Batch:
         there = await asyncio.to_thread(self._table.open, self._place)
         for batch in there:
             if batch.batch_id is not None and batch.id not in self._watchers:
-                task = asyncio.create_task(self._guarded(self._watch(batch, batch.batch_id)))
+                task = asyncio.create_task(self._guarded(partial(self._watch, batch, batch.batch_id)))
                 self._watchers[batch.id] = task
         known = {batch.id for batch in there} | self._watchers.keys()
         # what was just done with when we were told that it holds a request
@@ -296,10 +296,10 @@ class Batch:
         self.say(f"{self.shown} takes no more for now ({why}); sending less at once")
         self._enqueue(waits)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever goes wrong, those who wait must hear of it."""
         try:
-            await work
+            await work()
         except Exception as error:
             self._failed = error
             self._fail(error)
