@@ -5,7 +5,8 @@ The rivals: Trainer as its documentation shows it, with a collator that pads eac
 the same with train_sampling_strategy="group_by_length". All train the same network on the same rows, for as many steps
 of as many rows, with the same optimiser, schedule and precision; they take turns, and medians count. The rows:
 CommonsenseQA with three explanations by a Claude model, and with PaLM's rationales, where UNDERSTUDY_DATA is set, else
-generated ones of like lengths. The network has random weights.
+generated ones of like lengths. The network has random weights. --compile adds both sides with torch_compile, compiled
+before their time is taken, which takes minutes.
 
     UNDERSTUDY_DATA=... python benchmarks/train.py [--quick]
 """
@@ -165,10 +166,19 @@ def ours(work: Work) -> Took:
     return Took(took, run.tokens, run.tokens)
 
 
+def ours_compiled(work: Work) -> Took:
+    """The same with one of Trainer's own arguments."""
+    return ours(replace(work, settings=work.settings.model_copy(update={"trainer": {"torch_compile": True}})))
+
+
 CLIENTS: dict[str, Callable[[Work], Took]] = {
     "Trainer": trainer,
     "Trainer, group_by_length": partial(trainer, train_sampling_strategy="group_by_length"),
     "ours": ours,
+}
+COMPILED: dict[str, Callable[[Work], Took]] = {
+    "Trainer, torch_compile": partial(trainer, torch_compile=True),
+    "ours, torch_compile": ours_compiled,
 }
 
 
@@ -203,19 +213,24 @@ def made(what: str, loss_on: str, told: argparse.Namespace, folder: Path) -> Wor
     return Work(network.eval(), tokenizer, student.eval(), laid, settings, folder)  # Trainer has it train
 
 
-def measured(work: Work, repeat: int) -> dict[str, list[Took]]:
+def measured(work: Work, clients: dict[str, Callable[[Work], Took]], repeat: int) -> dict[str, list[Took]]:
     """In turns, every other round the other way around."""
-    took: dict[str, list[Took]] = {name: [] for name in CLIENTS}
+    took: dict[str, list[Took]] = {name: [] for name in clients}
     for turn in range(repeat):
-        for name in CLIENTS if turn % 2 == 0 else reversed(CLIENTS):
-            took[name].append(CLIENTS[name](work))
+        for name in clients if turn % 2 == 0 else reversed(clients):
+            took[name].append(clients[name](work))
     return took
 
 
-def compared(work: Work, case: str, repeat: int) -> Figures:
+def compared(work: Work, case: str, compiled: bool, repeat: int) -> Figures:
     """Print the table of one case."""
     lengths, figures = work.laid.tokens, {}
-    took = measured(work, repeat)
+    ours(work)  # what runs first is slower
+    for name, client in COMPILED.items() if compiled else ():
+        began = time.perf_counter()
+        client(work)
+        print(f"  {name}: {time.perf_counter() - began:.0f} s the first time", flush=True)
+    took = measured(work, CLIENTS | COMPILED if compiled else CLIENTS, repeat)
     print(f"\n{case}: {work.settings.steps} steps of {work.settings.batch_size} of {len(lengths)} rows, "
           f"{min(lengths)} to {max(lengths)} tokens, mean {statistics.mean(lengths):.0f}; "
           f"median of {repeat}")  # fmt: skip
@@ -239,6 +254,7 @@ def main() -> None:
     parser.add_argument("--architecture", choices=["llama", "gpt2"], default="llama")
     parser.add_argument("--batch-size", type=int, default=16, help="rows a batch (16)")
     parser.add_argument("--tokens", type=int, default=16_000, help="about so many a run (16000)")
+    parser.add_argument("--compile", action="store_true", help="compare trainings that are compiled, too")
     parser.add_argument("--repeat", type=int, default=3, help="rounds (3)")
     told = parser.parse_args()
     if told.quick:
@@ -260,9 +276,7 @@ def main() -> None:
             }  # fmt: skip
             for name, case in cases.items():
                 settings = work.settings.model_copy(update={"precision": name})
-                one = replace(work, settings=settings)
-                ours(one)  # what runs first is slower
-                figures |= compared(one, case, told.repeat)
+                figures |= compared(replace(work, settings=settings), case, told.compile, told.repeat)
             print(f"  largest difference of a batch's loss, padded and packed, float32: {gap:.1e}")
     print(json.dumps({"figures": figures}))
 

@@ -126,6 +126,7 @@ def attention(network: Any, name: str | None) -> Iterator[None]:
             network.set_attn_implementation(now)
 
 
+@torch.compiler.disable  # it goes by the rows' lengths, and would be compiled anew for each batch
 def attend(
     module: nn.Module,
     query: Tensor,
