@@ -37,7 +37,9 @@ class BatchServer(ChatServer):
     gives the others a line in the error file. ``room`` is how many requests may be in open batches. ``refuse`` and
     ``faults`` are those of ChatServer, the former for requests, the latter for calls. ``lost_creates`` first batches
     are made without an answer to the call. ``is_held`` keeps batches from ending, ``is_down`` drops every connection.
-    ``hangs_at`` is where it stops answering: ``upload``, ``before create``, ``after create`` or ``content``.
+    ``late_files`` is how often a file of answers is asked for in vain, ``nameless`` how often a batch that is over
+    names none; ``unknown_looks`` are the numbers of looks at which no batch is known. ``hangs_at`` is where it stops
+    answering: ``upload``, ``before create``, ``after create`` or ``content``.
     """
 
     endings: list[str] = field(default_factory=list)
@@ -47,6 +49,10 @@ class BatchServer(ChatServer):
     keeps_metadata: bool = True
     is_held: bool = False
     is_down: bool = False
+    late_files: int = 0
+    nameless: int = 0
+    unknown_looks: set[int] = field(default_factory=set)
+    looks: int = 0
     hangs_at: str = ""
     hangs: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
@@ -131,16 +137,24 @@ class BatchServer(ChatServer):
 
     async def _look(self, request: web.Request) -> web.Response:
         made = self.batches.get(request.match_info["id"])
-        if made is None:
+        self.looks += 1
+        if made is None or self.looks in self.unknown_looks:
             return self._fault(404, request, {})
         if made.status in _STEPS[:2] and not (self.is_held and made.status == "in_progress"):
             made.status = _STEPS[_STEPS.index(made.status) + 1]
         elif made.status == "finalizing":
             self._end(made)
-        return web.json_response(self._shown(made))
+        shown = self._shown(made)
+        if made.files and self.nameless:
+            self.nameless -= 1
+            shown |= {"output_file_id": None, "error_file_id": None}
+        return web.json_response(shown)
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
         await self._pass("content")
+        if self.late_files:
+            self.late_files -= 1
+            return self._fault(404, request, {})
         content = self.files.get(request.match_info["id"])
         return web.Response(body=content) if content is not None else self._fault(404, request, {})
 

@@ -20,6 +20,7 @@ from understudy.progress import Silent
 from understudy.reading import load_test
 from understudy.recipes import open_recipe, recipe_settings
 from understudy.records import Row
+from understudy.students.serial import RankBy, text_of
 from understudy.study_file import load_study
 from understudy.workspace import Workspace
 
@@ -85,6 +86,18 @@ def test_the_prompt_ends_with_the_solved_row_and_the_trigger(teacher: Teacher, s
     (row,) = kept(made(teacher, ROWS[:1], explanations=["mistakes"], bare=True))
     assert server.bodies[1]["messages"][0]["content"] == end
     assert row.notes["mistakes"] == "none."  # the trigger is not part of it
+
+
+@pytest.mark.parametrize("way", ["letter", "text"])
+def test_a_teacherlm_is_asked_in_the_words_that_it_has_learnt(teacher: Teacher, server: ChatServer, way: RankBy):
+    row = ROWS[0].replace(input="Where is row 0?")
+    (lesson,) = kept(made(teacher, [row], explanations=["rationale"], triggers=True))
+    learnt = "".join(text_of(lesson, TASK, way))
+    server.answer = "It is the bridge."
+    made(teacher, [row], explanations=["rationale"], bare=True, answer=way)
+    asked = server.bodies[-1]["messages"][0]["content"]
+    assert learnt.startswith(asked)
+    assert ("bridge." in asked) == (way == "text")
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,11 @@ def test_when_every_request_is_refused_the_run_ends(ledger: Ledger, server: Batc
         asked(teacher, examples(8))
 
 
-def test_an_answer_in_no_known_form_is_not_paid_for_again(ledger: Ledger, server: BatchServer):
+@pytest.mark.parametrize("group", [2, 3])
+def test_an_answer_in_no_known_form_is_not_paid_for_again(
+    ledger: Ledger, server: BatchServer, group: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch_fetch, "_GROUP", group)
     server._answered = lambda one: {"answer": "yes", "response": {"status_code": 200}}  # type: ignore[method-assign]
     for _ in range(2):
         with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="not known here"):
@@ -157,6 +161,44 @@ def test_a_full_queue_is_waited_for_and_large_files_are_halved(
     server.room = 0
     with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="Enqueued token limit"):
         asked(teacher, examples(3, start=50))
+
+
+def test_a_small_file_that_found_no_room_leaves_later_ones_as_large(ledger: Ledger, server: BatchServer):
+    server.room, server.is_held = 10, True
+    with open_teacher(settings(server), ledger) as teacher:
+        threads = [
+            Thread(target=asked, args=(teacher, examples(10))),
+            Thread(target=asked, args=(teacher, examples(2, start=10))),
+        ]
+        for thread, batches in zip(threads, (1, 2), strict=True):
+            thread.start()
+            wait_until(lambda: len(server.batches) == batches)  # noqa: B023
+        server.is_held = False
+        for thread in threads:
+            thread.join()
+        assert len(asked(teacher, examples(10, start=12))[0]) == 10
+    assert server.sizes == [10, 2, 2, 10]
+
+
+def test_what_another_model_answered_is_asked_again_where_somebody_has_heard_of_it(ledger: Ledger, server: BatchServer):
+    answered = server._answered
+
+    def by_another(one: dict[str, Any]) -> dict[str, Any]:
+        line = answered(one)
+        if "row 2;" in one["body"]["messages"][-1]["content"]:
+            line["response"]["body"]["model"] = "larger"
+        return line
+
+    server._answered = by_another  # type: ignore[method-assign]
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError) as caught:
+        asked(teacher, examples(5))
+    assert "answered as 'larger'" in str(caught.value)
+    assert "1 answers of batch_1 are none: what else it brought is kept" in str(caught.value)
+    assert (ledger.info().replies, server.sizes) == (4, [5])
+    server._answered = answered  # type: ignore[method-assign]
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(5))[0]) == 5
+    assert server.sizes == [5, 1]
 
 
 def test_what_somebody_cancels_is_not_sent_again_by_itself(ledger: Ledger, server: BatchServer):
@@ -222,11 +264,11 @@ def stopped_run(
 ) -> list[str]:
     """A run that ends while its batch is under way; what it said."""
     said: list[str] = []
-    server.is_held = True
+    server.is_held, looks = True, server.looks
     with open_teacher(settings(server, **changes), ledger, say=said.append, budget=budget) as teacher:
         thread = Thread(target=ask_till_closed, args=(teacher, rows))
         thread.start()
-        wait_until(lambda: is_under_way(server))
+        wait_until(lambda: is_under_way(server) and server.looks > looks + 2)
     thread.join()
     server.is_held = False
     return said
@@ -282,6 +324,26 @@ def test_what_nobody_asks_for_any_more_is_paid_all_the_same(ledger: Ledger, serv
     with open_teacher(settings(server, **DEAR), ledger, budget=budget) as teacher:
         asked(teacher, examples(1))
     assert budget.spent.usd == 5 * COST
+
+
+def test_two_teachers_of_one_budget_settle_a_batch_once(ledger: Ledger, server: BatchServer):
+    budget = Budget(usd=10_000, payer="a study")
+    server.is_held = True
+    with (
+        open_teacher(settings(server, **DEAR), ledger, budget=budget) as one,
+        open_teacher(settings(server, timeout_s=99, **DEAR), ledger, budget=budget) as other,
+    ):
+        threads = [
+            Thread(target=asked, args=(one, examples(5))),
+            Thread(target=asked, args=(other, examples(2, start=5))),
+        ]
+        for thread, batches in zip(threads, (1, 2), strict=True):
+            thread.start()
+            wait_until(lambda: len(server.batches) == batches)  # noqa: B023
+        server.is_held = False
+        for thread in threads:
+            thread.join()
+    assert budget.spent.usd == pytest.approx(7 * COST)
 
 
 def test_a_batch_that_cannot_be_looked_at_stays_counted(ledger: Ledger, server: BatchServer):
@@ -405,6 +467,50 @@ def test_a_batch_that_is_gone_is_asked_again(ledger: Ledger, server: BatchServer
     with open_teacher(settings(server), ledger) as teacher:
         assert len(asked(teacher, examples(5))[0]) == 5
     assert server.uploads == 2
+
+
+def test_a_file_that_is_not_there_yet_is_looked_for_again(ledger: Ledger, server: BatchServer):
+    server.late_files = 5
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(5))[0]) == 5
+    server.nameless = 5
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(5, start=5))[0]) == 5
+    assert server.sizes == [5, 5]
+
+
+def test_a_file_that_is_gone_is_paid_again_where_somebody_has_heard_of_it(ledger: Ledger, server: BatchServer):
+    server.late_files = 16
+    with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="pay for them again"):
+        asked(teacher, examples(5))
+    assert server.sizes == [5]
+    with open_teacher(settings(server), ledger) as teacher:
+        assert len(asked(teacher, examples(5))[0]) == 5
+    assert server.sizes == [5, 5]
+
+
+def test_a_batch_that_was_unknown_now_and_then_is_there(ledger: Ledger, server: BatchServer):
+    stopped_run(ledger, server, 5)
+    server.is_held, server.unknown_looks = True, {3, 4, *range(6, 40, 2)}
+    with open_teacher(settings(server), ledger) as teacher:
+        thread = Thread(target=asked, args=(teacher, examples(5)))
+        thread.start()
+        wait_until(lambda: server.looks > 40)
+        server.is_held = False
+        thread.join()
+    assert server.sizes == [5]
+
+
+def test_a_batch_that_is_there_again_is_not_paid_again_when_it_goes_away(ledger: Ledger, server: BatchServer):
+    stopped_run(ledger, server, 5)
+    for _ in range(2):
+        kept = dict(server.batches)
+        server.batches.clear()
+        with open_teacher(settings(server), ledger) as teacher, pytest.raises(TeacherError, match="set the key"):
+            asked(teacher, examples(5))
+        server.batches |= kept
+        stopped_run(ledger, server, 5)
+    assert server.uploads == 1
 
 
 def test_two_at_once_wait_for_one_batch(tmp_path: Path, server: BatchServer):

@@ -34,7 +34,7 @@ from understudy.prompts.conclusions import conclusion, ends_in
 from understudy.recipes import Given, Recipe
 from understudy.records import Dropped, Example, Row, digest
 from understudy.settings import Settings
-from understudy.students.serial import answer_of, prompt_of
+from understudy.students.serial import RankBy, answer_of, prompt_of
 from understudy.task import Task
 from understudy.teachers import ask
 from understudy.teachers.ask import Renderer
@@ -61,6 +61,9 @@ class TeacherLM(Settings):
     """agrees drops rows whose rationale does not end in their answer."""
     bare: bool = False
     """Send only the solved row and the trigger, for a teacher that goes on with text, such as a TeacherLM."""
+    answer: RankBy = "letter"
+    """How the answer of a row with options is written out for the teacher: letter, or text for a TeacherLM that was
+    trained with rank_by: text."""
     triggers: bool = False
     """Write each explanation after its trigger: lessons for a student that is to become a TeacherLM itself."""
     mixed: bool = False
@@ -107,9 +110,9 @@ def fit(example: Example, task: Task) -> Row:
     return example
 
 
-def solved(example: Example, task: Task) -> str:
-    """The row as the student will read it, with its answer; double and trailing blanks disturb the teacher."""
-    return re.sub("  +", " ", prompt_of(example) + answer_of(example, task)).rstrip(" ")
+def solved(example: Example, task: Task, answer: RankBy = "letter") -> str:
+    """The row as a student reads it, with its answer; double and trailing blanks disturb the teacher."""
+    return re.sub("  +", " ", prompt_of(example) + answer_of(example, task, answer)).rstrip(" ")
 
 
 def question(example: Example, name: Explanation) -> Example:
@@ -119,7 +122,8 @@ def question(example: Example, name: Explanation) -> Example:
 def trigger(task: Task, settings: TeacherLM) -> Renderer:
     """What a question is sent as."""
     prompt = load_prompt("teacherlm")
-    constants = {"instruction": task.instruction, "bare": settings.bare, "solved": partial(solved, task=task)}
+    row = partial(solved, task=task, answer=settings.answer)
+    constants = {"instruction": task.instruction, "bare": settings.bare, "solved": row}
     renderers = {
         name: prompt.bind(explanation=name, trigger=TRIGGERS[name], **constants) for name in settings.explanations
     }

@@ -52,12 +52,12 @@ def _question(example: Example | str) -> str:
     return example.input + "".join(f" ({letter}) {choice}" for letter, choice in options)
 
 
-def answer_of(example: Example, task: Task) -> str:
+def answer_of(example: Example, task: Task, rank_by: RankBy = "letter") -> str:
     """What follows the prompt: ``The answer is (B).``, ``The answer is card.``, or the plain target.
 
     Raises: as ``answer_parts``.
     """
-    return "".join(answer_parts(example, task, "letter"))
+    return "".join(answer_parts(example, task, rank_by))
 
 
 def answer_parts(example: Example, task: Task, rank_by: RankBy) -> tuple[str, ...]:

@@ -106,6 +106,8 @@ class Batch:
         left = await asyncio.to_thread(self._table.bills, self._place, budget.payer)
         if left:
             self._bills.take_up(budget, price, left)
+            still = await asyncio.to_thread(self._table.bills, self._place, budget.payer)
+            self._bills.forget(left.keys() - still.keys())  # which another lane settled while we looked
             async with self._alone():
                 await self._recover()
             await self._watch_open()
@@ -280,20 +282,23 @@ class Batch:
     async def _watch(self, batch: OpenBatch, batch_id: str) -> None:
         try:
             await self._fetcher.follow(batch, batch_id)
+            self._most_now = min(self.most_requests, 2 * self._most_now)
         except Crowded as crowded:
-            self._send_less(self._waits.of(batch), str(crowded), are_others=len(self._watchers) > 1)
+            self._send_later(self._waits.of(batch), crowded, are_others=len(self._watchers) > 1)
         finally:
             del self._watchers[batch.id]
 
-    def _send_less(self, waits: Mapping[str, Wait], why: str, *, are_others: bool) -> None:
+    def _send_later(self, waits: Mapping[str, Wait], crowded: Crowded, *, are_others: bool) -> None:
         """Send a batch again that the provider had no room for: after another one ends, or else in halves."""
-        if not are_others and len(waits) == 1:
-            raise TeacherError(f"{self.shown} takes not even one request now ({why}); run the same command later")
+        if not are_others and crowded.size == 1:
+            raise TeacherError(f"{self.shown} takes not even one request now ({crowded}); run the same command later")
         if not waits:
             return
-        self._is_crowded = True
-        self._most_now = len(waits) if are_others else len(waits) // 2
-        self.say(f"{self.shown} takes no more for now ({why}); sending less at once")
+        if are_others:
+            self._is_crowded = True
+        else:
+            self._most_now = crowded.size // 2
+        self.say(f"{self.shown} takes no more for now ({crowded}); sending {'later' if are_others else 'less at once'}")
         self._enqueue(waits)
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -7,26 +7,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import orjson
 
 from understudy.errors import TeacherError
 from understudy.teachers.backends.batch_api import BatchApi, BatchState, Gone
+from understudy.teachers.backends.batch_lines import Said
 from understudy.teachers.backends.batches import Batches, OpenBatch
 from understudy.teachers.backends.bills import Bills
 from understudy.teachers.backends.chat import cut_at_stop
 from understudy.teachers.budget import priced
 from understudy.teachers.engine.lanes import given_up
 from understudy.teachers.ledger import Entry, Ledger
-from understudy.teachers.request import Reply, Request, TryAgain
+from understudy.teachers.request import Reply, Request, TryAgain, WrongModel
 from understudy.teachers.settings import Price
 
 _GROUP = 500  # lines that are read, stored and handed on together
 _FIRST_POLL_S = 1.0
 _SAY_S = 60.0  # between two messages on how far a batch is
-_GONE_AFTER = 3  # a batch that was just made may not be known everywhere at once
+_GONE_AFTER = 8  # looks in a row, half a minute: what was just made may not be known everywhere at once
 _CROWDED = "token_limit_exceeded"
 
 
@@ -92,7 +93,15 @@ class Waits(dict[str, Wait]):
 
 
 class Crowded(Exception):
-    """Too much waits at the provider, so that it took nothing of a batch: that passes when other batches end."""
+    """Too much waits at the provider, so that it took nothing of a batch: that passes when other batches end.
+
+    Args:
+        size: how many requests the batch had.
+    """
+
+    def __init__(self, why: str, size: int) -> None:
+        super().__init__(why)
+        self.size = size
 
 
 class Fetcher:
@@ -119,69 +128,94 @@ class Fetcher:
         while True:
             try:
                 state = await self._api.patiently(partial(self._api.look, batch_id))
-            except Gone:
-                gone += 1
-                if gone == _GONE_AFTER:
-                    return await self._miss(batch)
-            else:
                 if state.is_over or state.status != told or time.monotonic() - told_at > _SAY_S:
                     told, told_at = state.status, time.monotonic()
                     self._api.say(f"{batch_id}: {state.status}, {state.done} of {state.total} requests done")
                 if state.is_over:
                     return await self._fetch(batch, state, was_alive)
-                was_alive = True
+                if batch.missed:
+                    await asyncio.to_thread(self._table.miss, batch.id, is_missed=False)
+                    batch = replace(batch, missed=False)
+                was_alive, gone = True, 0
+            except Gone as error:
+                gone += 1
+                if gone == _GONE_AFTER:
+                    return await self._miss(batch, error)
             await asyncio.sleep(pause_s)
             pause_s = min(self._api.poll_s, pause_s * 1.5)
 
-    async def _miss(self, batch: OpenBatch) -> None:
+    async def _miss(self, batch: OpenBatch, error: Gone) -> None:
         if batch.missed:  # an earlier run has said so
             return await self._end(batch, TryAgain("connection_lost", f"{batch.batch_id} is gone"))
         await asyncio.to_thread(self._table.miss, batch.id)
         raise TeacherError(
-            f"{self._api.shown} does not know {batch.batch_id}, at least not with this key, so that its answers may be "
-            "lost; set the key that it was made with, or run the same command to pay for them again"
+            f"{self._api.shown} does not know {batch.batch_id}, or a file of it, at least not with this key ({error}), "
+            "so that its answers may be lost; set the key that it was made with, or run the same command to pay for "
+            "them again"
         )
 
     async def _fetch(self, batch: OpenBatch, state: BatchState, was_alive: bool) -> None:
+        files = [name for name in (state.output_file_id, state.error_file_id) if name]
+        if state.status == "completed" and not files:
+            raise Gone("it is completed and names no file of answers")
+        wrong: dict[str, WrongModel] = {}
         self.reading += 1
         try:
-            for file_id in filter(None, (state.output_file_id, state.error_file_id)):
-                await self._api.patiently(partial(self._read, batch, file_id))
+            for file_id in files:
+                wrong |= await self._api.patiently(partial(self._read, batch, file_id))
         finally:
             self.reading -= 1
         if any(code == _CROWDED for code, _ in state.errors):
-            self._waits.bills.drop(await asyncio.to_thread(self._table.drop, batch.id), self._waits)
-            raise Crowded(state.errors[0][1])
+            dropped = await asyncio.to_thread(self._table.drop, batch.id)  # by another process, where it is empty
+            self._waits.bills.drop(dropped, self._waits)
+            raise Crowded(state.errors[0][1], max(len(dropped), state.total, len(self._waits.of(batch))))
+        if wrong and not batch.missed:
+            await asyncio.to_thread(self._table.miss, batch.id)
+            raise TeacherError(
+                f"{next(iter(wrong.values()))}; so {len(wrong)} answers of {batch.batch_id} are none: what else it "
+                "brought is kept, and the same command pays for these again"
+            )
+        if wrong:
+            again = {key: TryAgain("wrong_model", str(fault), may_cost=True) for key, fault in wrong.items()}
+            await asyncio.to_thread(self._table.done, batch.id, again)
+            self._waits.hand_on(again)
         await self._end(batch, self._why_unanswered(state, was_alive))
 
-    async def _read(self, batch: OpenBatch, file_id: str) -> None:
+    async def _read(self, batch: OpenBatch, file_id: str) -> dict[str, WrongModel]:
+        """Store what a file holds; the answers of another model, which are none, stay open."""
         group: list[bytes] = []
-        understood = 0
-        try:
-            async with aclosing(self._api.lines(file_id)) as lines:
-                async for line in lines:
-                    group.append(line)
-                    if len(group) == _GROUP:
-                        understood += await self._store(batch, group)
-                        group = []
-        except Gone as error:
-            self._api.say(f"a file of {batch.batch_id} is gone ({error}); what it held is asked for again")
-            return
-        understood += await self._store(batch, group)
-        if not understood and any(group):  # to ask again would pay again
+        wrong: dict[str, WrongModel] = {}
+        count = understood = 0
+
+        async def store() -> None:
+            nonlocal understood
+            said = self._said(batch, group)
+            understood += len(said)
+            wrong.update({key: one for key, one in said.items() if isinstance(one, WrongModel)})
+            await self._store(batch, {key: one for key, one in said.items() if not isinstance(one, WrongModel)})
+            group.clear()
+
+        async with aclosing(self._api.lines(file_id)) as lines:
+            async for line in lines:
+                group.append(line)
+                count += 1
+                if len(group) == _GROUP:
+                    await store()
+        await store()
+        if count and not understood:  # to ask again would pay again
             raise TeacherError(
                 f"the answers of {batch.batch_id} at {self._api.shown} are in a form that is not known here; take "
                 "backend: openai there"
             )
+        return wrong
 
-    async def _store(self, batch: OpenBatch, lines: Sequence[bytes]) -> int:
-        """Bring replies into the ledger, then forget their requests, then hand them on.
-
-        Returns:
-            How many lines said something. One that cannot be read is as good as none.
-        """
+    def _said(self, batch: OpenBatch, lines: Sequence[bytes]) -> dict[str, Said]:
+        """What lines say, by key. One that cannot be read is as good as none."""
         latency_s = time.time() - batch.created
-        said = dict(one for line in lines if (one := self._api.read(line, latency_s)) is not None)
+        return dict(one for line in lines if (one := self._api.read(line, latency_s)) is not None)
+
+    async def _store(self, batch: OpenBatch, said: Mapping[str, Said]) -> None:
+        """Bring replies into the ledger, then forget their requests, then hand them on."""
         outcomes = {key: outcome for key, outcome in said.items() if outcome is not None}
         requests = await self._requests(batch, outcomes)
         entries = [
@@ -193,7 +227,6 @@ class Fetcher:
         stored = await asyncio.to_thread(self._ledger.get_many, [entry.key for entry in entries])
         await asyncio.to_thread(self._table.done, batch.id, outcomes)
         self._waits.hand_on({**outcomes, **stored})
-        return len(said)
 
     def _settled(self, reply: Reply, request: Request) -> Reply:
         return priced([cut_at_stop(reply, request)], self._price)[0]

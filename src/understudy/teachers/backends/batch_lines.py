@@ -32,9 +32,6 @@ def read_line(line: bytes, chat: OpenAI, secrets: Secrets, latency_s: float) -> 
 
     Returns:
         ``None`` where it cannot be read.
-
-    Raises:
-        TeacherError: another model answered.
     """
     try:
         told = orjson.loads(line)
@@ -47,11 +44,7 @@ def read_line(line: bytes, chat: OpenAI, secrets: Secrets, latency_s: float) -> 
         return None
     try:
         return key, chat.read(status, {}, body, latency_s)
-    except (Refused, TryAgain) as fault:
-        return key, fault
-    except TeacherError as fault:
-        if status == 200:
-            raise
+    except (Refused, TryAgain, TeacherError) as fault:
         return key, fault
 
 

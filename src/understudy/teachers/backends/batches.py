@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS batches (
     place TEXT NOT NULL,          -- where and of whom it was asked; nothing secret
     file_id TEXT,                 -- the provider's, once the requests are there
     batch_id TEXT,                -- the provider's, once the batch is made
-    missed INTEGER NOT NULL,      -- a run found that the provider does not know it
+    missed INTEGER NOT NULL,      -- a run has said what is lost of it: the next one asks for that again
     created REAL NOT NULL         -- seconds since 1970
 )
 """,
@@ -57,7 +57,7 @@ class OpenBatch:
     id: str  # ours
     file_id: str | None
     batch_id: str | None
-    missed: bool  # a run found that the provider does not know it
+    missed: bool  # a run has said what is lost of it: the next one asks for that again
     created: float  # seconds since 1970
 
 
@@ -127,10 +127,10 @@ class Batches:
         with self._transaction() as connection:
             connection.execute("UPDATE batches SET batch_id = ? WHERE id = ?", (batch_id, batch))
 
-    def miss(self, batch: str) -> None:
-        """Note that the provider does not know a batch."""
+    def miss(self, batch: str, *, is_missed: bool = True) -> None:
+        """Note that a run has said what is lost of a batch, or that it is there again."""
         with self._transaction() as connection:
-            connection.execute("UPDATE batches SET missed = TRUE WHERE id = ?", (batch,))
+            connection.execute("UPDATE batches SET missed = ? WHERE id = ?", (is_missed, batch))
 
     def open(self, place: str) -> list[OpenBatch]:
         """The batches that are not done with, oldest first."""

@@ -23,6 +23,7 @@ class Bill:
     price: Price | None
     is_left: bool  # by an earlier run, so that it is counted as spent and not reserved
     is_out: bool  # in a batch, and not just waiting to be put into one
+    is_alone: bool = True  # no other back end of this budget has a bill for the same request
 
     def settle(self, spent: Spending) -> None:
         """Have the budget count what it came to."""
@@ -54,8 +55,16 @@ class Bills:
         if key not in self._bills:
             if not budget.reserve(most):
                 return False
-            self._bills[key] = Bill(budget, most, price, is_left=False, is_out=False)
+            is_alone = budget.take_up(self._place + key)  # else another would take it for one that was left
+            self._bills[key] = Bill(budget, most, price, is_left=False, is_out=False, is_alone=is_alone)
         return True
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Take back what was taken up and is another's."""
+        for key in keys:
+            if (bill := self._bills.get(key)) is not None and bill.is_left:
+                del self._bills[key]
+                bill.budget.let_go(self._place + key)
 
     def told(self, key: str) -> tuple[str, Spending] | None:
         """Whose money it is and how much; ``None`` where there is no budget."""
@@ -102,7 +111,8 @@ class Bills:
         bill = self._bills.pop(key, None)
         if bill is not None:
             bill.settle(spent)
-            bill.budget.let_go(self._place + key)
+            if bill.is_alone:
+                bill.budget.let_go(self._place + key)
 
 
 def _spent(reply: Reply, bill: Bill) -> Spending:
