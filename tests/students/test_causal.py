@@ -243,6 +243,18 @@ def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) 
     assert trained("dropped", trainer=dropped).tokens == trained("two of three", steps=2).tokens
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("train_sampling_strategy", "group_by_length", "rows come shuffled by the seed and the epoch"),
+        ("dataloader_persistent_workers", True, "its workers would keep the first epoch's order"),
+    ],
+)
+def test_the_order_of_the_rows_is_not_transformers_to_choose(base: str, name: str, value: Any, why: str) -> None:
+    with pytest.raises(SettingsError, match=rf"student.trainer.{name}: {why}.*; take this key out"):
+        prepare(settings(base, trainer={name: value}), LABELS)
+
+
 @pytest.mark.slow
 def test_what_a_base_was_published_to_write_with_does_not_count(tmp_path: Path) -> None:
     base = Path(write_causal("llama", tmp_path / "base", wide=0.02))

@@ -37,6 +37,9 @@ OURS = {
     "output_dir": "checkpoints stand beside the model",
     "resume_from_checkpoint": "a training always goes on",
     "eval_strategy": "a training sees no rows but its own; held_back measures the loss on some of them",
+    "train_sampling_strategy": "rows come shuffled by the seed and the epoch, which the count of tokens goes by; "
+    "packing: false has rows of like length together",
+    "dataloader_persistent_workers": "its workers would keep the first epoch's order of the rows",
 }
 
 
