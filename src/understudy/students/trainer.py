@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_utils import get_last_checkpoint
 
 from understudy.errors import SettingsError
@@ -154,6 +154,9 @@ def fit(
     with _own_draws(), quiet():
         trainer = Trainer(network, args, data_collator=collate, train_dataset=lessons, callbacks=callbacks)  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # what it prints would stand among the results
+        for one in trainer.callback_handler.callbacks:
+            if isinstance(one, TensorBoardCallback) and one.logging_dir is None:
+                one.logging_dir = str(folder.with_name("runs"))  # the checkpoints' folder goes in the end
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
         trainer.accelerator.wait_for_everyone()
         if early:
