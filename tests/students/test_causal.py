@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -241,6 +242,46 @@ def test_steps_tokens_and_transformers_own_arguments(base: str, tmp_path: Path) 
     assert trained("text", trainer={"learning_rate": "1e-4", "max_steps": "2"}).steps == 2  # YAML's 1e-4 is a text
     dropped = {"num_train_epochs": 1, "dataloader_drop_last": True}
     assert trained("dropped", trainer=dropped).tokens == trained("two of three", steps=2).tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("train_sampling_strategy", "group_by_length", "rows come shuffled by the seed and the epoch"),
+        ("dataloader_persistent_workers", True, "its workers would keep the first epoch's order"),
+    ],
+)
+def test_the_order_of_the_rows_is_not_transformers_to_choose(base: str, name: str, value: Any, why: str) -> None:
+    with pytest.raises(SettingsError, match=rf"student.trainer.{name}: {why}.*; take this key out"):
+        prepare(settings(base, trainer={name: value}), LABELS)
+
+
+@pytest.mark.slow
+def test_what_is_logged_for_tensorboard_stays_beside_the_model(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class SummaryWriter:
+        def __init__(self, log_dir: str) -> None:
+            self.log = Path(log_dir) / "events"
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            with self.log.open("a") as log:
+                log.write(f"{step} {name}\n")
+
+        def add_text(self, *_: Any) -> None: ...
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    tensorboard = ModuleType("torch.utils.tensorboard")
+    monkeypatch.setattr(tensorboard, "SummaryWriter", SummaryWriter, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_tensorboard_available", lambda: True)
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    folder = tmp_path / "seed-0" / "model"
+    train(settings(base, report_to="tensorboard"), LABELS, words(20), folder, seed=0)
+    assert {path.name for path in folder.parent.iterdir()} == {"model", "runs"}
+    assert "10 train/loss" in (folder.parent / "runs" / "events").read_text()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_utils import get_last_checkpoint
 
 from understudy.errors import SettingsError
@@ -37,6 +37,9 @@ OURS = {
     "output_dir": "checkpoints stand beside the model",
     "resume_from_checkpoint": "a training always goes on",
     "eval_strategy": "a training sees no rows but its own; held_back measures the loss on some of them",
+    "train_sampling_strategy": "rows come shuffled by the seed and the epoch, which the count of tokens goes by; "
+    "packing: false has rows of like length together",
+    "dataloader_persistent_workers": "its workers would keep the first epoch's order of the rows",
 }
 
 
@@ -151,6 +154,9 @@ def fit(
     with _own_draws(), quiet():
         trainer = Trainer(network, args, data_collator=collate, train_dataset=lessons, callbacks=callbacks)  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # what it prints would stand among the results
+        for one in trainer.callback_handler.callbacks:
+            if isinstance(one, TensorBoardCallback) and one.logging_dir is None:
+                one.logging_dir = str(folder.with_name("runs"))  # the checkpoints' folder goes in the end
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
         trainer.accelerator.wait_for_everyone()
         if early:
